@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a shot is made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from . import atomic
+from .errors import ProtocolError
+from .records import from_record
+
+VARIANTS = ("bidirectional", "chunk_causal", "streaming")
+PRECISIONS = ("fp32", "bf16", "fp8", "nvfp4")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One entry of presets/quality.
+
+    Attributes:
+        name: shown to the user, and recorded with the clip.
+        description: one sentence for the tooltip.
+        model: name of the model in the weights registry, such as "embedded".
+        variant: how stage 1 attends over time; one of VARIANTS.
+        image_size: (width, height) of the clip in pixels, multiples of 32.
+        steps: denoising steps of stage 1.
+        guidance: classifier-free guidance scale; 1 means without.
+        shift: flow shift of the sigma schedule.
+        precision: number format of the linears; one of PRECISIONS.
+        refiner: whether the refiner runs after stage 1.
+        refiner_window: latent frames of history the refiner sees.
+        blockout_guidance: how much of the network's residual is added to the guided projection, 0..1
+            (embedded model).
+    """
+
+    name: str
+    description: str
+    model: str
+    image_size: tuple[int, int]
+    variant: str = "bidirectional"
+    steps: int = 60
+    guidance: float = 5.0
+    shift: float = 9.8
+    precision: str = "fp32"
+    refiner: bool = False
+    refiner_window: int = 11
+    blockout_guidance: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", tuple(int(side) for side in self.image_size))
+        if not self.name.strip() or not self.model.strip():
+            raise ProtocolError("A preset needs a name and a model.")
+        if self.variant not in VARIANTS:
+            raise ProtocolError(
+                f"Preset {self.name}: variant {self.variant!r} is not one of {', '.join(VARIANTS)}."
+            )
+        if self.precision not in PRECISIONS:
+            raise ProtocolError(
+                f"Preset {self.name}: precision {self.precision!r} is not one of {', '.join(PRECISIONS)}."
+            )
+        if len(self.image_size) != 2 or any(side < 32 or side % 32 for side in self.image_size):
+            raise ProtocolError(
+                f"Preset {self.name}: the image size must be two multiples of 32, not {self.image_size}."
+            )
+        if not 1 <= self.steps <= 1000:
+            raise ProtocolError(f"Preset {self.name}: steps must be between 1 and 1000, not {self.steps}.")
+        if not self.guidance >= 1:
+            raise ProtocolError(f"Preset {self.name}: guidance must be 1 or more, not {self.guidance}.")
+        if not self.shift > 0:
+            raise ProtocolError(f"Preset {self.name}: shift must be positive, not {self.shift}.")
+        if not 0 <= self.blockout_guidance <= 1:
+            raise ProtocolError(
+                f"Preset {self.name}: blockout guidance must lie in 0..1, not {self.blockout_guidance}."
+            )
+
+    def to_record(self) -> dict[str, Any]:
+        """A JSON object that `from_record` turns into an equal preset."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Any) -> Preset:
+        """Build from a JSON object; unknown and missing names are errors."""
+        return from_record(cls, record, "The preset")
+
+    @classmethod
+    def load(cls, path: Path) -> Preset:
+        """Read one preset file."""
+        return cls.from_record(atomic.read_json(path))
+
+
+def list_presets(folder: Path) -> dict[str, Preset]:
+    """All presets of a folder by file stem, in the order of their file names."""
+    return {path.stem: Preset.load(path) for path in sorted(folder.glob("*.json"))}
