@@ -31,8 +31,8 @@ class Preset:
         precision: number format of the linears; one of PRECISIONS.
         refiner: whether the refiner runs after stage 1.
         refiner_window: latent frames of history the refiner sees.
-        blockout_guidance: how much of the network's residual is added to the guided projection, 0..1
-            (embedded model).
+        network_blend: how much of the network's residual the embedded model adds to its guided projection of
+            the first frame, 0..1; other models ignore it.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Preset:
     precision: str = "fp32"
     refiner: bool = False
     refiner_window: int = 11
-    blockout_guidance: float = 0.0
+    network_blend: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(int(side) for side in self.image_size))
@@ -70,9 +70,9 @@ class Preset:
             raise ProtocolError(f"Preset {self.name}: guidance must be 1 or more, not {self.guidance}.")
         if not self.shift > 0:
             raise ProtocolError(f"Preset {self.name}: shift must be positive, not {self.shift}.")
-        if not 0 <= self.blockout_guidance <= 1:
+        if not 0 <= self.network_blend <= 1:
             raise ProtocolError(
-                f"Preset {self.name}: blockout guidance must lie in 0..1, not {self.blockout_guidance}."
+                f"Preset {self.name}: network blend must lie in 0..1, not {self.network_blend}."
             )
 
     def to_record(self) -> dict[str, Any]:

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The contract between Blender and the backend: numpy and the standard library only."""
+
+from .blockout import Blockout
+from .camera_path import FPS, CameraPath, CoverCrop, cover_crop
+from .clip import Clip
+from .errors import ProtocolError
+from .events import EventLog, EventReader
+from .job_folder import JobFolder, list_jobs, next_name
+from .limits import Finding, frame_count_for
+from .preset import Preset, list_presets
+from .shot import SCHEMA_VERSION, Shot, Source
+from .state import ENDED, JobState, StateRecord
+
+__all__ = [
+    "ENDED",
+    "FPS",
+    "SCHEMA_VERSION",
+    "Blockout",
+    "CameraPath",
+    "Clip",
+    "CoverCrop",
+    "EventLog",
+    "EventReader",
+    "Finding",
+    "JobFolder",
+    "JobState",
+    "Preset",
+    "ProtocolError",
+    "Shot",
+    "Source",
+    "StateRecord",
+    "cover_crop",
+    "frame_count_for",
+    "list_jobs",
+    "list_presets",
+    "next_name",
+]

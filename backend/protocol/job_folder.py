@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The job folder: the interface between Blender, the backend and a farm."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import uuid
+from pathlib import Path
+
+from . import atomic
+from .blockout import Blockout
+from .camera_path import CameraPath
+from .clip import Clip
+from .errors import ProtocolError
+from .events import EventLog, EventReader
+from .shot import Shot
+from .state import JobState, StateFile, StateRecord
+
+_NAME = re.compile(r"(?P<code>[A-Za-z0-9][A-Za-z0-9_]*)-v(?P<version>\d{3,})")
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+class JobFolder:
+    """One folder per job, named like 010_0030-v002; every path inside is relative to it."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"JobFolder({str(self.path)!r})"
+
+    @property
+    def name(self) -> str:
+        """Folder name, shot code and take in one: 010_0030-v002."""
+        return self.path.name
+
+    @property
+    def take(self) -> int:
+        """The version in the folder's name; 0 if somebody renamed the folder freely."""
+        match = _NAME.fullmatch(self.name)
+        return int(match["version"]) if match else 0
+
+    @property
+    def shot_json(self) -> Path:
+        return self.path / "shot.json"
+
+    @property
+    def camera_npz(self) -> Path:
+        return self.path / "camera.npz"
+
+    @property
+    def first_frame_png(self) -> Path:
+        return self.path / "first_frame.png"
+
+    @property
+    def blockout_npz(self) -> Path:
+        return self.path / "blockout.npz"
+
+    @property
+    def preview(self) -> Path:
+        """Folder with the growing clip.mp4 and latest.png."""
+        return self.path / "preview"
+
+    @property
+    def clip_mp4(self) -> Path:
+        return self.path / "clip.mp4"
+
+    @property
+    def clip_json(self) -> Path:
+        return self.path / "clip.json"
+
+    @property
+    def log_txt(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def events(self) -> EventLog:
+        return EventLog(self.path / "events.jsonl")
+
+    def event_reader(self) -> EventReader:
+        """A reader that starts at the first event."""
+        return EventReader(self.path / "events.jsonl")
+
+    @property
+    def state_file(self) -> StateFile:
+        return StateFile(self.path / "state.json")
+
+    def state(self) -> StateRecord | None:
+        """Where the job stands; None if it was exported and never queued."""
+        return self.state_file.read()
+
+    def queue(self, reason: str = "Waiting for a worker.") -> None:
+        """Make the job wanted: new, or again after it failed or was cancelled."""
+        self._cancel.unlink(missing_ok=True)
+        self.state_file.move(JobState.QUEUED, reason)
+
+    @property
+    def _cancel(self) -> Path:
+        return self.path / "cancel"
+
+    def request_cancel(self) -> None:
+        """Ask the worker to stop at the next step."""
+        self._cancel.touch()
+
+    def cancel_requested(self) -> bool:
+        return self._cancel.exists()
+
+    def shot(self) -> Shot:
+        """Read and check the whole shot.
+
+        Raises:
+            ProtocolError: a file is missing or damaged, or the files contradict each other.
+        """
+        record = atomic.read_json(self.shot_json)
+        if not self.first_frame_png.exists():
+            raise ProtocolError(f"first_frame.png is missing from {self.path}.")
+        with open(self.first_frame_png, "rb") as file:
+            size = png_size(file.read(24))
+        camera = CameraPath.load(self.camera_npz)
+        if size != camera.image_size:
+            raise ProtocolError(
+                f"first_frame.png is {size[0]}x{size[1]} pixels, but the camera was exported for "
+                f"{camera.image_size[0]}x{camera.image_size[1]}; export the shot again."
+            )
+        has_blockout = isinstance(record, dict) and record.get("has_blockout")
+        blockout = Blockout.load(self.blockout_npz) if has_blockout else None
+        return Shot.from_record(record, camera, blockout)
+
+    def clip(self) -> Clip:
+        """The result's record; the job is done once it exists."""
+        return Clip.load(self.clip_json)
+
+    @classmethod
+    def create(cls, jobs_root: Path, shot: Shot, first_frame_png: bytes, queue: bool = True) -> JobFolder:
+        """Write a job whole under a hidden name, then make it visible by one rename.
+
+        Args:
+            jobs_root: made if it does not exist.
+            shot: what to make.
+            first_frame_png: PNG file content of the camera's image size.
+            queue: whether a worker may take it at once.
+
+        Raises:
+            ProtocolError: the first frame does not fit the camera.
+            OSError: the folder cannot be written; nothing is left behind.
+        """
+        if png_size(first_frame_png) != shot.camera.image_size:
+            raise ProtocolError(
+                f"The first frame is {png_size(first_frame_png)} pixels, but the camera renders "
+                f"{shot.camera.image_size}."
+            )
+        jobs_root.mkdir(parents=True, exist_ok=True)
+        hidden = cls(jobs_root / f".{shot.code}-{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            hidden.path.mkdir()
+            shot.camera.save(hidden.camera_npz)
+            if shot.blockout is not None:
+                shot.blockout.save(hidden.blockout_npz)
+            atomic.write_bytes(hidden.first_frame_png, first_frame_png)
+            atomic.write_json(hidden.shot_json, shot.to_record())
+            if queue:
+                hidden.queue()
+            return hidden.publish(jobs_root, shot.code)
+        except BaseException:
+            shutil.rmtree(hidden.path, ignore_errors=True)
+            raise
+
+    def publish(self, jobs_root: Path, code: str) -> JobFolder:
+        """Rename this hidden folder to the next free version of the shot."""
+        while True:
+            target = jobs_root / next_name(jobs_root, code)
+            try:
+                target.mkdir()  # claims the name; a rename onto a folder of somebody else would fail anyway
+            except FileExistsError:
+                continue
+            target.rmdir()
+            try:
+                self.path.rename(target)
+            except OSError:
+                if target.exists():
+                    continue
+                raise
+            return JobFolder(target)
+
+
+def list_jobs(jobs_root: Path) -> list[JobFolder]:
+    """Visible job folders of `jobs_root`, by name; hidden and foreign folders are passed over."""
+    if not jobs_root.is_dir():
+        return []
+    return [
+        JobFolder(path)
+        for path in sorted(jobs_root.iterdir())
+        if not path.name.startswith(".") and (path / "shot.json").is_file()
+    ]
+
+
+def next_name(jobs_root: Path, code: str) -> str:
+    """The next free name of a shot's job: 010_0030-v002 when v001 exists."""
+    taken = (_NAME.fullmatch(path.name) for path in jobs_root.iterdir())
+    versions = [int(match["version"]) for match in taken if match and match["code"] == code]
+    return f"{code}-v{max(versions, default=0) + 1:03d}"
+
+
+def png_size(header: bytes) -> tuple[int, int]:
+    """(width, height) from the first 24 bytes of a PNG file.
+
+    Raises:
+        ProtocolError: not a PNG.
+    """
+    if len(header) < 24 or header[:8] != _PNG_SIGNATURE or header[12:16] != b"IHDR":
+        raise ProtocolError("The first frame is not a PNG image.")
+    return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What SANA-WM can film, checked before any work starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .camera_path import FPS, CameraPath, cover_crop
+from .errors import ProtocolError
+from .preset import Preset
+
+TEMPORAL_STRIDE = 8
+STREAMING_CHUNK = 24
+MIN_FRAMES = 9
+MAX_FRAMES = 961
+FOV_RANGE_DEG = (25.0, 120.0)
+# The released model's own key controls move 0.025 m and turn 0.6 degrees a frame; they are its gentle range.
+GENTLE_SPEED_M_S = 0.025 * FPS
+GENTLE_TURN_DEG_S = 0.6 * FPS
+# A step this large within 1/16 s, and far beyond its neighbours, is an edit and no camera move.
+CUT_TURN_DEG = 15.0
+CUT_SHIFT_M = 1.0
+CUT_RATIO = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence about a shot; an error stops it, a warning does not."""
+
+    is_error: bool
+    message: str
+
+
+def frame_count_for(duration_s: float, variant: str = "bidirectional") -> int:
+    """Frames of the longest clip that ends within `duration_s`: 8k + 1, or 24k + 1 for streaming."""
+    stride = TEMPORAL_STRIDE if variant == "bidirectional" else STREAMING_CHUNK
+    return stride * math.floor(duration_s * FPS / stride + 1e-6) + 1
+
+
+def check(camera: CameraPath, preset: Preset) -> list[Finding]:
+    """Everything about the camera that the model cannot film, or does not like; errors first."""
+    findings = [*_frame_count(camera, preset), *_field_of_view(camera, preset)]
+    cut = _cut(camera)
+    findings += [cut] if cut else _pace(camera)
+    findings += _first_frame_size(camera, preset)
+    return sorted(findings, key=lambda finding: not finding.is_error)
+
+
+def require(camera: CameraPath, preset: Preset) -> list[str]:
+    """The warnings.
+
+    Raises:
+        ProtocolError: there is an error; its message names every one.
+    """
+    findings = check(camera, preset)
+    errors = [finding.message for finding in findings if finding.is_error]
+    if errors:
+        raise ProtocolError(" ".join(errors))
+    return [finding.message for finding in findings]
+
+
+def field_of_view_deg(camera: CameraPath) -> np.ndarray:
+    """(F, 2) horizontal and vertical field of view in degrees, of the whole image."""
+    return np.degrees(2 * np.arctan(np.array(camera.image_size) / (2 * camera.intrinsics[:, :2])))
+
+
+def speed_m_s(camera: CameraPath) -> np.ndarray:
+    """(F - 1,) speed between samples in metres per second."""
+    return np.linalg.norm(np.diff(camera.c2w[:, :3, 3], axis=0), axis=1) * FPS
+
+
+def turn_rate_deg_s(camera: CameraPath) -> np.ndarray:
+    """(F - 1,) turn rate between samples in degrees per second."""
+    rotation = camera.c2w[:, :3, :3]
+    chord = np.linalg.norm(rotation[1:] - rotation[:-1], axis=(1, 2)) / math.sqrt(8)
+    return np.degrees(2 * np.arcsin(np.clip(chord, 0, 1))) * FPS
+
+
+def _frame_count(camera: CameraPath, preset: Preset) -> Iterator[Finding]:
+    frames = len(camera)
+    stride = TEMPORAL_STRIDE if preset.variant == "bidirectional" else STREAMING_CHUNK
+    if frames < MIN_FRAMES:
+        yield Finding(
+            True,
+            f"The range gives {frames} frames at {FPS} fps, but a clip needs at least {MIN_FRAMES} "
+            f"({(MIN_FRAMES - 1) / FPS:.2f} s); make the range longer.",
+        )
+    elif frames > MAX_FRAMES:
+        yield Finding(
+            True,
+            f"The range gives {frames} frames, but a clip has at most {MAX_FRAMES} "
+            f"({(MAX_FRAMES - 1) // FPS} s); shorten or split the range.",
+        )
+    elif (frames - 1) % stride:
+        yield Finding(True, f"The camera path has {frames} samples, but it needs {stride}k + 1.")
+
+
+def _field_of_view(camera: CameraPath, preset: Preset) -> Iterator[Finding]:
+    low, high = FOV_RANGE_DEG
+    # The model sees the cropped image, so its own field of view counts.
+    horizontal = field_of_view_deg(camera.fitted_to(preset.image_size))[:, 0]
+    if horizontal.min() < low - 0.01 or horizontal.max() > high + 0.01:
+        worst = horizontal.min() if horizontal.min() < low - 0.01 else horizontal.max()
+        yield Finding(
+            True,
+            f"The horizontal field of view reaches {worst:.1f} degrees, and the model films "
+            f"{low:.0f} to {high:.0f}; change the focal length.",
+        )
+
+
+def _cut(camera: CameraPath) -> Finding | None:
+    for rates, floor in (
+        (turn_rate_deg_s(camera) / FPS, CUT_TURN_DEG),
+        (speed_m_s(camera) / FPS, CUT_SHIFT_M),
+    ):
+        if not len(rates):
+            continue
+        step = int(np.argmax(rates))
+        # Two neighbours on each side tell a jump from a fast move.
+        nearby = np.concatenate([rates[max(0, step - 2) : step], rates[step + 1 : step + 3]])
+        if rates[step] > floor and rates[step] > CUT_RATIO * (np.median(nearby) if len(nearby) else 0):
+            return Finding(
+                True,
+                f"The camera jumps {(step + 1) / FPS:.2f} s into the range, which looks like a cut; "
+                "split the range there.",
+            )
+    return None
+
+
+def _pace(camera: CameraPath) -> Iterator[Finding]:
+    if len(camera) < 2:
+        return
+    speed, turn = speed_m_s(camera).max(), turn_rate_deg_s(camera).max()
+    if speed > GENTLE_SPEED_M_S * 1.01:
+        yield Finding(
+            False,
+            f"The camera moves up to {speed:.2f} m/s; the model follows best below {GENTLE_SPEED_M_S:.1f} m/s.",
+        )
+    if turn > GENTLE_TURN_DEG_S * 1.01:
+        yield Finding(
+            False,
+            f"The camera turns up to {turn:.1f} degrees/s; the model follows best below "
+            f"{GENTLE_TURN_DEG_S:.1f} degrees/s.",
+        )
+
+
+def _first_frame_size(camera: CameraPath, preset: Preset) -> Iterator[Finding]:
+    width, height = camera.image_size
+    if width < 64 or height < 64:
+        yield Finding(True, f"The first frame is {width}x{height} pixels; it must be at least 64x64.")
+        return
+    crop = cover_crop(camera.image_size, preset.image_size)
+    kept = preset.image_size[0] * preset.image_size[1] / (crop.resized[0] * crop.resized[1])
+    if kept < 0.9:
+        yield Finding(
+            False,
+            f"The clip shows {kept:.0%} of the camera's picture: {width}x{height} is cut to the shape of "
+            f"{preset.image_size[0]}x{preset.image_size[1]}.",
+        )
+    if crop.resized[0] > width * 1.05:
+        yield Finding(
+            False,
+            f"The first frame is enlarged from {width}x{height} to cover "
+            f"{preset.image_size[0]}x{preset.image_size[1]}; a larger render size gives a sharper clip.",
+        )
