@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames to a clip that plays while it grows."""
+
+from .writer import ClipWriter, VideoError, check_size
+
+__all__ = ["ClipWriter", "VideoError", "check_size"]
