@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rays into the blockout, and the first frame seen from every pose of the camera path."""
