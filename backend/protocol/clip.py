@@ -20,7 +20,8 @@ class Clip:
     Attributes:
         frame_count: frames in the clip.
         image_size: (width, height) in pixels.
-        pose_offset: delivered frame i shows camera sample i + pose_offset (1 when the refiner dropped frame 0).
+        pose_offset: delivered frame i shows camera sample i + pose_offset; 1 when the refiner dropped
+            frame 0.
         preset: the preset's record.
         seed: the shot's seed.
         model: name and sha256 of every weights file that took part.

@@ -171,27 +171,22 @@ class JobFolder:
         while True:
             target = jobs_root / next_name(jobs_root, code)
             try:
-                target.mkdir()  # claims the name; a rename onto a folder of somebody else would fail anyway
-            except FileExistsError:
-                continue
-            target.rmdir()
-            try:
                 self.path.rename(target)
             except OSError:
-                if target.exists():
+                if target.exists():  # somebody else took the name in between
                     continue
                 raise
             return JobFolder(target)
 
 
 def list_jobs(jobs_root: Path) -> list[JobFolder]:
-    """Visible job folders of `jobs_root`, by name; hidden and foreign folders are passed over."""
+    """Visible job folders of `jobs_root`, by name, damaged ones too; foreign folders are passed over."""
     if not jobs_root.is_dir():
         return []
     return [
         JobFolder(path)
         for path in sorted(jobs_root.iterdir())
-        if not path.name.startswith(".") and (path / "shot.json").is_file()
+        if not path.name.startswith(".") and any((path / n).is_file() for n in ("shot.json", "state.json"))
     ]
 
 

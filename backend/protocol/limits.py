@@ -138,7 +138,8 @@ def _pace(camera: CameraPath) -> Iterator[Finding]:
     if speed > GENTLE_SPEED_M_S * 1.01:
         yield Finding(
             False,
-            f"The camera moves up to {speed:.2f} m/s; the model follows best below {GENTLE_SPEED_M_S:.1f} m/s.",
+            f"The camera moves up to {speed:.2f} m/s; the model follows best below "
+            f"{GENTLE_SPEED_M_S:.1f} m/s.",
         )
     if turn > GENTLE_TURN_DEG_S * 1.01:
         yield Finding(

@@ -19,7 +19,8 @@ def from_record(kind: type[Record], record: Any, what: str) -> Record:
     Fields of type str, int, float and bool are checked; others are left to the dataclass.
 
     Raises:
-        ProtocolError: a name is unknown or missing, or a value has the wrong type; `what` begins the sentence.
+        ProtocolError: a name is unknown or missing, or a value has the wrong type; `what` begins the
+            sentence.
     """
     if not isinstance(record, dict):
         raise ProtocolError(f"{what} must be a JSON object.")

@@ -75,7 +75,8 @@ class Shot:
             moving_samples = self.blockout.motion.shape[1]
             if moving_samples != len(self.camera):
                 raise ProtocolError(
-                    f"The blockout moves over {moving_samples} samples but the camera over {len(self.camera)}."
+                    f"The blockout moves over {moving_samples} samples but the camera over "
+                    f"{len(self.camera)}."
                 )
 
     def to_record(self) -> dict[str, Any]:
@@ -114,6 +115,6 @@ def check_schema_version(record: Any, file_name: str) -> None:
     version = record.get("schema_version") if isinstance(record, dict) else None
     if version != SCHEMA_VERSION:
         raise ProtocolError(
-            f"{file_name} has schema version {version!r}, and this version of SANA-WM Shots reads only version "
-            f"{SCHEMA_VERSION}; use the version it was written with, or export the shot again."
+            f"{file_name} has schema version {version!r}, and this version of SANA-WM Shots reads only "
+            f"version {SCHEMA_VERSION}; use the version it was written with, or export the shot again."
         )

@@ -65,7 +65,7 @@ class StateFile:
         if not self.path.exists():
             return None
         record = from_record(StateRecord, atomic.read_json(self.path), "state.json")
-        if record.state not in JobState:
+        if record.state not in list(JobState):
             raise ProtocolError(f"state.json names an unknown state {record.state!r}.")
         return record
 
