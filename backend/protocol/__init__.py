@@ -6,6 +6,7 @@ from .camera_path import FPS, CameraPath, CoverCrop, cover_crop
 from .clip import Clip
 from .errors import ProtocolError
 from .events import EventLog, EventReader
+from .file_lock import FileLock, worker_lock
 from .job_folder import JobFolder, list_jobs, next_name
 from .limits import Finding, frame_count_for
 from .preset import Preset, list_presets
@@ -22,6 +23,7 @@ __all__ = [
     "CoverCrop",
     "EventLog",
     "EventReader",
+    "FileLock",
     "Finding",
     "JobFolder",
     "JobState",
@@ -35,4 +37,5 @@ __all__ = [
     "list_jobs",
     "list_presets",
     "next_name",
+    "worker_lock",
 ]

@@ -14,6 +14,7 @@ from .camera_path import CameraPath
 from .clip import Clip
 from .errors import ProtocolError
 from .events import EventLog, EventReader
+from .file_lock import FileLock
 from .shot import Shot
 from .state import JobState, StateFile, StateRecord
 
@@ -106,6 +107,11 @@ class JobFolder:
     def cancel_requested(self) -> bool:
         return self._cancel.exists()
 
+    @property
+    def lock(self) -> FileLock:
+        """Held by the worker that has the job, as long as it lives."""
+        return FileLock(self.path / ".lock")
+
     def shot(self) -> Shot:
         """Read and check the whole shot.
 
@@ -166,10 +172,11 @@ class JobFolder:
             shutil.rmtree(hidden.path, ignore_errors=True)
             raise
 
-    def publish(self, jobs_root: Path, code: str) -> JobFolder:
-        """Rename this hidden folder to the next free version of the shot."""
+    def publish(self, jobs_root: Path, code: str, wanted: str = "") -> JobFolder:
+        """Rename this hidden folder to `wanted` if that name is free, else to the shot's next free version."""
         while True:
-            target = jobs_root / next_name(jobs_root, code)
+            free = wanted and not (jobs_root / wanted).exists()
+            target = jobs_root / (wanted if free else next_name(jobs_root, code))
             try:
                 self.path.rename(target)
             except OSError:

@@ -46,12 +46,15 @@ class StateRecord:
         reason: why, in a sentence.
         since: time of the change, seconds since the epoch.
         worker: host and process id of the worker that has the job, empty if none.
+        submitted: when somebody last asked for the job, seconds since the epoch; a worker that puts the job
+            back keeps it, so the job keeps its place in the queue.
     """
 
     state: str
     reason: str
     since: float
     worker: str = ""
+    submitted: float = 0.0
 
 
 class StateFile:
@@ -79,6 +82,8 @@ class StateFile:
         state = None if now is None else JobState(now.state)
         if to not in ALLOWED_MOVES[state]:
             raise ProtocolError(f"A job that is {state or 'not queued'} cannot become {to}.")
-        record = StateRecord(str(to), reason, time.time(), worker)
+        since = time.time()
+        asked_anew = now is None or (to is JobState.QUEUED and state in ENDED)
+        record = StateRecord(str(to), reason, since, worker, since if asked_anew else now.submitted)
         atomic.write_json(self.path, asdict(record))
         return record

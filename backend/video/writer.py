@@ -119,7 +119,9 @@ class ClipWriter:
         """
         width, height = self.size
         if frames.dtype != np.uint8 or frames.shape[1:] != (height, width, 3) or len(frames) == 0:
-            raise ValueError(f"frames must be (N, {height}, {width}, 3) uint8, not {frames.shape} {frames.dtype}")
+            raise ValueError(
+                f"frames must be (N, {height}, {width}, 3) uint8, not {frames.shape} {frames.dtype}"
+            )
         try:
             for frame in frames:
                 self._encoder.stdin.write(np.ascontiguousarray(frame).data)
