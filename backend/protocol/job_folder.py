@@ -173,7 +173,7 @@ class JobFolder:
             raise
 
     def publish(self, jobs_root: Path, code: str, wanted: str = "") -> JobFolder:
-        """Rename this hidden folder to `wanted` if that name is free, else to the shot's next free version."""
+        """Rename this hidden folder to `wanted` if that is free, else to the next free version of the shot."""
         while True:
             free = wanted and not (jobs_root / wanted).exists()
             target = jobs_root / (wanted if free else next_name(jobs_root, code))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..protocol import atomic
 
-LATEST_NAME = "latest.jpg"
+LATEST_NAME = "latest.png"
 CRF = 16
 
 # Without its own process group the encoder would die of the Ctrl-C that only asks the worker to stop.
@@ -48,13 +48,13 @@ def check_size(size: tuple[int, int]) -> None:
 class ClipWriter:
     """Encodes frames as they are decoded.
 
-    `preview/clip.mp4` is cut into fragments of one second, so it plays while it grows; `preview/latest.jpg`
+    `preview/clip.mp4` is cut into fragments of one second, so it plays while it grows; `preview/latest.png`
     is the newest frame. `finish` copies the stream, unchanged, into an mp4 with one index at its start, which
     is what players and Blender need for an exact frame count. Equal frames and metadata give equal bytes: one
     encoder thread, no time stamps, and no B-frames (so no edit list moves the first frame either).
 
     Args:
-        preview: folder for the growing clip; made if missing.
+        preview: folder for the growing clip; made if missing, its parent is not.
         size: (width, height) in pixels, both even.
         fps: frames per second.
         comment: provenance as JSON text, kept in the file's `comment` tag.
@@ -83,7 +83,7 @@ class ClipWriter:
         self._fps = fps
         self._tags = ["-metadata", f"title={title}", "-metadata", f"description={description}"]
         self._tags += ["-metadata", f"comment={comment}"]
-        preview.mkdir(parents=True, exist_ok=True)
+        preview.mkdir(exist_ok=True)
         self.growing = preview / "clip.mp4"
         self._latest = preview / LATEST_NAME
         self._encoder = subprocess.Popen(
@@ -129,9 +129,9 @@ class ClipWriter:
             self._encoder.stdin.flush()
         except (BrokenPipeError, OSError) as error:
             self._fail(error)
-        jpeg = BytesIO()
-        Image.fromarray(frames[-1]).save(jpeg, "JPEG", quality=92)
-        atomic.write_bytes(self._latest, jpeg.getvalue())
+        latest = BytesIO()
+        Image.fromarray(frames[-1]).save(latest, "PNG", compress_level=1)
+        atomic.write_bytes(self._latest, latest.getvalue())
 
     def finish(self, clip: Path) -> None:
         """Close the growing clip and write `clip` under a temporary name, then rename it.
