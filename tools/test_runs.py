@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All test runs of `build.py test`, and their sum.
+
+Tests of the backend run in one process of the backend's Python. Each file of tests/blender runs in a process
+of its own in every Blender version, with a time limit: a crash or a hang there costs one file, not the run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+from .environments import clean_variables
+
+BACKEND_LIMIT_S = 1500
+BLENDER_FILE_LIMIT_S = 420
+NO_TESTS_COLLECTED = 5
+
+
+@dataclass(frozen=True)
+class Result:
+    name: str
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+    problem: str = ""
+
+
+def run(
+    root: Path, python: Path, blenders: dict[str, Path], paths: list[Path], expression: str | None
+) -> int:
+    """Runs everything, or only `paths` and tests matching `expression`; returns the exit status."""
+    chosen = [path.resolve() for path in paths] or [root / "tests"]
+    inside = root / "tests" / "blender"
+    results = []
+    if not paths and not expression:
+        results.append(check_style(root, python))
+    backend_paths = [p for p in chosen if p != inside and inside not in p.parents]
+    match = ["-k", expression] if expression else []
+    if backend_paths:
+        print("Backend tests", flush=True)
+        command = [python, "-m", "pytest", "-q", "--durations=5", "--ignore", inside, *match, *backend_paths]
+        results.append(pytest_run("backend", command, root, BACKEND_LIMIT_S, show=True))
+    for version, blender in blenders.items():
+        for file in sorted(inside.glob("test_*.py")):
+            if any(p == file or p in file.parents for p in chosen):
+                command = [blender, "-m", "pytest", "-q", *match, file]
+                name = f"Blender {version}: {file.stem}"
+                results.append(pytest_run(name, command, root, BLENDER_FILE_LIMIT_S, show=False))
+    return summary(results)
+
+
+def check_style(root: Path, python: Path) -> Result:
+    started = time.monotonic()
+    ruff = subprocess.run([str(python), "-m", "ruff", "check", "."], cwd=root, env=clean_variables())
+    failed = int(ruff.returncode != 0)
+    return Result("ruff", 1 - failed, failed, 0, time.monotonic() - started)
+
+
+def pytest_run(name: str, command: list, root: Path, limit_s: float, show: bool) -> Result:
+    """One pytest process; a crash or a timeout counts as one failed test beside those it reported.
+
+    With `show` its output goes straight to the terminal, otherwise only when something failed.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="sana_wm_tests_") as scratch:
+        report = Path(scratch) / "report.xml"
+        command = [*map(str, command), f"--junitxml={report}", f"--basetemp={scratch}/tmp"]
+        variables = clean_variables(OMP_NUM_THREADS="1", BLENDER_USER_RESOURCES=f"{scratch}/blender")
+        output = None if show else subprocess.PIPE
+        child = subprocess.Popen(
+            command,
+            cwd=root,
+            env=variables,
+            stdout=output,
+            stderr=output and subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        problem = text = ""
+        try:
+            text = child.communicate(timeout=limit_s)[0] or ""
+        except subprocess.TimeoutExpired:
+            end_group(child)
+            text = child.communicate()[0] or ""
+            problem = f"not finished after {limit_s:.0f} s"
+        except BaseException:
+            end_group(child)
+            raise
+        passed, failed, skipped = counts(report)
+    if not problem and child.returncode not in (0, 1, NO_TESTS_COLLECTED):
+        problem = f"pytest ended with status {child.returncode}"
+    if child.returncode == 1 and not failed:
+        problem = "pytest reports a failure outside the tests"
+    result = Result(name, passed, failed + bool(problem), skipped, time.monotonic() - started, problem)
+    if not show:
+        print(line(result), flush=True)
+        if result.failed:
+            print(text, flush=True)
+    return result
+
+
+def end_group(child: subprocess.Popen) -> None:
+    """Ends a test process together with the workers that it started."""
+    if os.name == "nt":
+        child.kill()
+    else:
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def counts(report: Path) -> tuple[int, int, int]:
+    """Passed, failed and skipped tests in a JUnit file, zeros if the process died before it wrote one."""
+    if not report.exists():
+        return 0, 0, 0
+    suites = list(ElementTree.parse(report).getroot().iter("testsuite"))
+    total, failures, errors, skipped = (
+        sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
+    )
+    return max(0, total - failures - errors - skipped), failures + errors, skipped
+
+
+def line(result: Result) -> str:
+    text = f"{result.name:<42} {result.passed:>4} passed {result.failed:>3} failed"
+    text += f" {result.skipped:>3} skipped {result.seconds:>6.0f} s"
+    return f"{text}  {result.problem}".rstrip()
+
+
+def summary(results: list[Result]) -> int:
+    print("\nSummary")
+    for result in results:
+        print(line(result))
+    passed, failed = sum(r.passed for r in results), sum(r.failed for r in results)
+    print(f"Took {sum(r.seconds for r in results):.0f} s, {sum(r.skipped for r in results)} skipped.")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
