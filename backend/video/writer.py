@@ -57,9 +57,7 @@ class ClipWriter:
         preview: folder for the growing clip; made if missing, its parent is not.
         size: (width, height) in pixels, both even.
         fps: frames per second.
-        comment: provenance as JSON text, kept in the file's `comment` tag.
-        title: the file's `title` tag.
-        description: one line for people, in the file's `description` tag.
+        tags: the file's metadata: title, description, comment.
 
     Raises:
         VideoError: the size cannot be encoded, or the encoder failed.
@@ -71,18 +69,14 @@ class ClipWriter:
         preview: Path,
         size: tuple[int, int],
         fps: int,
-        *,
-        comment: str,
-        title: str,
-        description: str,
+        tags: dict[str, str],
         crf: int = CRF,
     ) -> None:
         check_size(size)
         self.size = size
         self.frames_written = 0
         self._fps = fps
-        self._tags = ["-metadata", f"title={title}", "-metadata", f"description={description}"]
-        self._tags += ["-metadata", f"comment={comment}"]
+        self._tags = [word for name, text in tags.items() for word in ("-metadata", f"{name}={text}")]
         preview.mkdir(exist_ok=True)
         self.growing = preview / "clip.mp4"
         self._latest = preview / LATEST_NAME
