@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The part of the demo that runs inside Blender, with nothing but the installed extension.
+
+Does what a user does: install the zip, choose the backend's folder, open or make a scene, save it, press
+Generate, wait. Then it renders the blockout and the sequencer at every second. Prints JSON lines, the last
+with what came out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+import bpy
+
+MODULE = "bl_ext.user_default.sana_wm"
+STILL_WIDTH = 640
+# A stuck worker must end the demo one day; a long shot on a slow machine must not.
+PATIENCE_S = 3600
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+def say(stage: str, message: str, fraction: float) -> None:
+    print(json.dumps({"stage": stage, "message": message, "fraction": fraction}), flush=True)
+
+
+def install(archive: Path, backend: Path) -> None:
+    say("install", f"Installing {archive.name} into Blender {bpy.app.version_string}", 0.02)
+    bpy.ops.extensions.package_install_files(
+        filepath=str(archive), repo="user_default", enable_on_install=True, overwrite=True
+    )
+    if MODULE not in bpy.context.preferences.addons:
+        raise DemoError("Blender did not enable the extension.")
+    bpy.context.preferences.addons[MODULE].preferences.backend_folder = str(backend)
+    # The demo's worker has one job only and need not wait for another.
+    importlib.import_module(f"{MODULE}.blender_addon.backend_process").IDLE_EXIT_S = 1
+
+
+def open_scene(blend: Path | None, camera: str | None, size: tuple[int, int], output: Path) -> Path:
+    """The demo scene or the user's own file, ready to generate; saved in `output`, the original untouched."""
+    if blend:
+        say("scene", f"Opening {blend.name}", 0.05)
+        bpy.ops.wm.open_mainfile(filepath=str(blend), load_ui=False)
+    else:
+        say("scene", "Making the demo scene", 0.05)
+        bpy.ops.sanawm.add_demo_scene()
+    scene = bpy.context.scene
+    if camera:
+        found = bpy.data.objects.get(camera)
+        if found is None or found.type != "CAMERA":
+            cameras = ", ".join(sorted(o.name for o in scene.objects if o.type == "CAMERA")) or "none"
+            raise DemoError(f"{blend.name} has no camera named {camera}; its cameras: {cameras}.")
+        scene.sana_wm.camera = found
+    scene.sana_wm.preset = preset_of_size(size)
+    saved = output / (blend.name if blend else "demo.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=str(saved), relative_remap=True)
+    return saved
+
+
+def preset_of_size(size: tuple[int, int]) -> str:
+    """Name of the embedded model's preset that makes clips of this size."""
+    presets = importlib.import_module(f"{MODULE}.blender_addon.properties").presets()
+    fitting = {preset.image_size: name for name, preset in presets.items() if preset.model == "embedded"}
+    if size not in fitting:
+        known = " and ".join("{}x{}".format(*known) for known in fitting)
+        raise DemoError("The embedded model makes clips of {}, not {}x{}.".format(known, *size))
+    return fitting[size]
+
+
+def generate(scene: bpy.types.Scene) -> Path:
+    """Presses Generate and stands in for Blender's timer until the clip is placed; returns the job folder."""
+    say("generate", "Exporting the camera and the blockout", 0.08)
+    session = importlib.import_module(f"{MODULE}.blender_addon.session")
+    bpy.ops.sanawm.generate()
+    job, deadline = session.supervisor.latest(scene.name), time.monotonic() + PATIENCE_S
+    while not job.is_settled:
+        time.sleep(min(0.25, session.tick()))
+        if job.record.state in ("failed", "cancelled"):
+            raise DemoError(f"The job ended as {job.record.state}: {job.record.reason}")
+        if session.supervisor.trouble:
+            raise DemoError(session.supervisor.trouble)
+        if time.monotonic() > deadline:
+            raise DemoError(f"The job is not done after {PATIENCE_S // 60} minutes: {job.folder.path}")
+        left = "" if job.seconds_left is None else f", {job.seconds_left:.0f} s left"
+        message = f"The worker: {job.stage or job.record.state}{left}"
+        say("generate", message, 0.1 + 0.7 * min(1.0, job.fraction(time.time())))
+    if job.trouble:
+        raise DemoError(job.trouble)
+    return job.folder.path
+
+
+def render_stills(scene: bpy.types.Scene, folder: Path) -> list[dict]:
+    """The blockout and the sequencer at every second of the shot; leaves the scene changed, unsaved."""
+    start, end = scene.sana_wm.range_of(scene)
+    fps = scene.render.fps / scene.render.fps_base
+    seconds = range(math.floor((end - start) / fps + 1e-6) + 1)
+    if scene.sana_wm.camera:
+        scene.camera = scene.sana_wm.camera
+    for marker in scene.timeline_markers:
+        marker.camera = None
+    render = scene.render
+    render.engine = "BLENDER_WORKBENCH"
+    scene.display.shading.color_type = "OBJECT"
+    # The clip and the first frame are sRGB pictures; a film look on top would be neither.
+    scene.view_settings.view_transform = "Standard"
+    render.resolution_percentage = max(1, round(100 * STILL_WIDTH / render.resolution_x))
+    if hasattr(render.image_settings, "media_type"):
+        render.image_settings.media_type = "IMAGE"
+    render.image_settings.file_format = "PNG"
+    render.image_settings.color_mode = "RGB"
+    stills = []
+    for second in seconds:
+        say("stills", f"Rendering the sequencer at {second} s", 0.82 + 0.15 * second / len(seconds))
+        frame = start + second * fps
+        scene.frame_set(math.floor(frame), subframe=frame % 1)
+        still = {"second": second}
+        for name, use_sequencer in (("blockout", False), ("clip", True)):
+            render.use_sequencer = use_sequencer
+            render.filepath = str(folder / f"{name}_{second:03d}.png")
+            bpy.ops.render.render(write_still=True)
+            still[name] = render.filepath
+        stills.append(still)
+    return stills
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("--archive", "--backend", "--output", "--blend"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--camera")
+    parser.add_argument("--size", nargs=2, type=int)
+    options = parser.parse_args()
+    install(options.archive, options.backend)
+    saved = open_scene(options.blend, options.camera, tuple(options.size), options.output)
+    scene = bpy.context.scene
+    job = generate(scene)
+    bpy.ops.wm.save_mainfile()
+    stills_folder = options.output / "stills"
+    stills_folder.mkdir()
+    stills = render_stills(scene, stills_folder)
+    strips = [strip.name for strip in scene.sequence_editor.strips_all]
+    print(json.dumps({"blend": str(saved), "job": str(job), "stills": stills, "strips": strips}), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+        status = 0
+    except (DemoError, RuntimeError) as error:
+        # Operators report what is wrong as RuntimeError("Error: ...").
+        say("failed", str(error).removeprefix("Error: ").strip(), 1.0)
+        status = 1
+    sys.stdout.flush()
+    # Blender's own way out of a Python module can hang with an extension registered.
+    os._exit(status)
