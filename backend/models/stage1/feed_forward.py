@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""GLUMBConvTemp: a gated inverted bottleneck with a 3x3 depthwise convolution, then a temporal convolution."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import PointwiseConv
+
+# The widest tensor of the model is made for so many elements at a time.
+_CHUNK_ELEMENTS = 1 << 21
+
+
+class Named(nn.Module):
+    """Holds a convolution under the name `conv`, as the checkpoint has it."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class TemporalConv(nn.Module):
+    """Dense 3-tap convolution along frames, zero outside, without bias."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, channels, 3, 1))
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        before, center, after = self.weight[..., 0].unbind(-1)
+        out = F.linear(x, center)
+        out[:, 1:] += F.linear(x[:, :-1], before)
+        out[:, :-1] += F.linear(x[:, 1:], after)
+        return out
+
+
+class GLUMBConvTemp(nn.Module):
+    """Tokens (B,T,S,C) -> (B,T,S,C); space first, a few frames at a time, then time."""
+
+    def __init__(self, hidden_size: int, mlp_hidden: int) -> None:
+        super().__init__()
+        wide = 2 * mlp_hidden
+        self.inverted_conv = Named(PointwiseConv(hidden_size, wide, spatial_dims=2, bias=True))
+        self.depth_conv = Named(nn.Conv2d(wide, wide, 3, padding=1, groups=wide))
+        self.point_conv = Named(PointwiseConv(mlp_hidden, hidden_size, spatial_dims=2, bias=False))
+        self.t_conv = TemporalConv(hidden_size)
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        images = x.reshape(-1, height, width, x.shape[-1])
+        wide = self.depth_conv.conv.out_channels
+        images_at_once = max(1, _CHUNK_ELEMENTS // (height * width * wide))
+        y = torch.cat([self._spatial(chunk) for chunk in images.split(images_at_once)]).view_as(x)
+        return y + self.t_conv(y)
+
+    def _spatial(self, images: Tensor) -> Tensor:
+        hidden = F.silu(self.inverted_conv(images), inplace=not torch.is_grad_enabled())
+        hidden = self.depth_conv(hidden.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        value, gate = hidden.chunk(2, dim=-1)
+        return self.point_conv(value * F.silu(gate))
