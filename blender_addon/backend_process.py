@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The backend's own Python: find it, start a worker in it, set it up.
+
+Only children that this Blender started are ever signalled, and only through their handle: a process id read
+from a file may belong to somebody else by now. A worker of an earlier Blender is left to finish and stop by
+itself. No bpy here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..backend.protocol import ProtocolError
+
+# Seconds without work after which a worker gives its memory back and ends.
+IDLE_EXIT_S = 300
+
+_DROPPED = {
+    "PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONSTARTUP", "PYTHONSAFEPATH", "OCIO",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A Python environment that has the backend's packages.
+
+    Attributes:
+        python: its interpreter.
+        device: "cpu" or "cuda".
+        summary: what it is, in words.
+    """
+
+    python: Path
+    device: str
+    summary: str
+
+
+def find_backend(location: Path) -> Backend:
+    """The backend in a folder: one made by Set Up Backend, or any virtual environment.
+
+    Raises:
+        ProtocolError: there is none; the message says what to do.
+    """
+    try:
+        pointer = json.loads((location / "current.json").read_text(encoding="utf-8"))
+        python, device = Path(pointer["python"]), str(pointer["device"])
+        summary = f"torch {pointer['versions'].get('torch', '?')} on {device}"
+    except FileNotFoundError:
+        python = location / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        if not python.is_file():
+            raise ProtocolError("The backend is not set up yet.") from None
+        device, summary = "cpu", f"the environment {location}, on the CPU"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ProtocolError(f"{location / 'current.json'} is damaged; set up the backend again.") from None
+    if not python.is_file():
+        raise ProtocolError(f"The backend's Python is gone from {python}; set up the backend again.")
+    return Backend(python, device, summary)
+
+
+def clean_environment(environment: Mapping[str, str], blender_folder: Path) -> dict[str, str]:
+    """Without what Blender exports for itself: its Python, its colour configuration, its libraries."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name not in _DROPPED and not name.startswith("BLENDER_")
+    }
+    libraries = [
+        folder
+        for folder in kept.pop("LD_LIBRARY_PATH", "").split(os.pathsep)
+        if folder and not Path(folder).is_relative_to(blender_folder)
+    ]
+    if libraries:
+        kept["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)
+    return kept
+
+
+class Child:
+    """A child process in a group of its own that writes to a file, so that nobody has to read its pipe."""
+
+    def __init__(self, command: Sequence[str | Path], cwd: Path, output: Path, blender_folder: Path) -> None:
+        self.output = output
+        self.output_start = output.stat().st_size if output.exists() else 0
+        if os.name == "nt":
+            group = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
+        else:
+            group = {"start_new_session": True}
+        with open(output, "ab") as file:
+            self._process = subprocess.Popen(
+                [str(part) for part in command],
+                cwd=cwd,
+                env=clean_environment(os.environ, blender_folder),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                **group,
+            )
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def stop(self) -> None:
+        """Ask it to end in order."""
+        if self.exit_code is None:
+            self._process.send_signal(signal.CTRL_BREAK_EVENT if os.name == "nt" else signal.SIGTERM)
+
+    def last_words(self) -> str:
+        """The last line it wrote, which for a traceback is the error."""
+        with open(self.output, "rb") as file:
+            file.seek(max(self.output_start, self.output.stat().st_size - 4096))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def start_worker(backend: Backend, jobs_root: Path, project: Path, blender_folder: Path) -> Child:
+    """Start a resident worker for the jobs of one folder; what it says goes to `worker.log` there.
+
+    Raises:
+        OSError: the interpreter does not start, or the log cannot be written.
+    """
+    command = [backend.python, "-m", "backend", "worker", "--jobs", jobs_root]
+    command += ["--device", backend.device, "--idle-exit", str(IDLE_EXIT_S)]
+    return Child(command, project, jobs_root / "worker.log", blender_folder)
+
+
+class BackendSetup:
+    """One run of the installer: its progress, and in the end its sentence.
+
+    Attributes:
+        message: the installer's last sentence.
+        fraction: 0..1.
+        outcome: "running", "done", "failed" or "cancelled".
+        log: what pip said.
+    """
+
+    def __init__(self, target: Path, device: str, project: Path, blender_folder: Path) -> None:
+        target.mkdir(parents=True, exist_ok=True)
+        self.log = target / "setup.log"
+        self.message, self.fraction, self.outcome = "Starting", 0.0, "running"
+        self._stage = ""
+        installer = project / "backend" / "installer.py"
+        command = [sys.executable, "-I", installer, "--target", target, "--device", device]
+        self._child = Child([*command, "--project", project], project, target / "setup.jsonl", blender_folder)
+        self._offset = self._child.output_start
+
+    def poll(self) -> bool:
+        """Take in what the installer reported since the last call; whether anything changed."""
+        if self.outcome != "running":
+            return False
+        exit_code = self._child.exit_code  # before reading, so that the last words of an ended child are seen
+        changed = False
+        for report in self._fresh_reports():
+            self._stage = str(report.get("stage", self._stage))
+            self.message = str(report.get("message", self.message))
+            self.fraction = float(report.get("fraction") or self.fraction)
+            changed = True
+        if exit_code is not None:
+            changed = True
+            self.outcome = {0: "done", 130: "cancelled"}.get(exit_code, "failed")
+            if self._stage != self.outcome:  # it could not say so itself
+                self.message = f"The set-up stopped with exit code {exit_code}: {self._child.last_words()}"
+        return changed
+
+    def cancel(self) -> None:
+        """Ask the installer to stop; what was set up before stays in use."""
+        self._child.stop()
+
+    def _fresh_reports(self) -> Iterator[dict]:
+        with open(self._child.output, "rb") as file:
+            file.seek(self._offset)
+            fresh = file.read()
+        complete = fresh[: fresh.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        for line in complete.splitlines():
+            try:
+                report = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(report, dict):
+                yield report

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every difference between Blender 4.2 and 5.2 that we meet, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+from bpy.types import ImageFormatSettings, Scene, SequenceEditor, UILayout
+
+
+def still_image_settings(image: ImageFormatSettings) -> list[tuple[Any, str, str]]:
+    """From 5.0 on, a still format can be chosen only under the media type of stills."""
+    return [(image, "media_type", "IMAGE")] if hasattr(image, "media_type") else []
+
+
+def strips(editor: SequenceEditor) -> Any:
+    """The top-level strips: called sequences before 4.4."""
+    return editor.strips if hasattr(editor, "strips") else editor.sequences
+
+
+def strip_extent(strip: Any) -> tuple[int, int]:
+    """First frame of a strip and the frame after its last one: renamed in 5.1, gone under the old name in 6.0."""
+    if hasattr(strip, "left_handle"):
+        return int(strip.left_handle), int(strip.right_handle)
+    return strip.frame_final_start, strip.frame_final_end
+
+
+def set_strip_end(strip: Any, frame: int) -> None:
+    """Trim or extend a strip so that `frame` is the first one after it."""
+    setattr(strip, "right_handle" if hasattr(strip, "right_handle") else "frame_final_end", frame)
+
+
+def new_speed_effect(editor: SequenceEditor, name: str, channel: int, source: Any) -> Any:
+    """A speed effect over the whole of `source`; its arguments were renamed in 4.4 and in 5.0."""
+    start, end = strip_extent(source)
+    arguments: dict[str, Any] = {"name": name, "type": "SPEED", "channel": channel, "frame_start": start}
+    if bpy.app.version >= (5, 0):
+        arguments |= {"length": end - start, "input1": source}
+    elif bpy.app.version >= (4, 4):
+        arguments |= {"frame_end": end, "input1": source}
+    else:
+        arguments |= {"frame_end": end, "seq1": source}
+    return strips(editor).new_effect(**arguments)
+
+
+def show_in_sequencer(scene: Scene) -> None:
+    """From 5.0 on a workspace chooses its sequencer scene; where none is chosen, choose this one."""
+    for window in bpy.context.window_manager.windows:
+        workspace = window.workspace
+        if getattr(workspace, "sequencer_scene", scene) is None:
+            workspace.sequencer_scene = scene
+
+
+def textbox(layout: UILayout, data: Any, name: str, placeholder: str) -> None:
+    """A text of several lines, which only 5.2 can draw; before, one line."""
+    if hasattr(layout, "textbox"):
+        layout.textbox(data, name, initial_visible_lines=3, placeholder=placeholder)
+    else:
+        layout.prop(data, name, placeholder=placeholder)

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The operators: thin, one concern a file."""
+
+import bpy
+
+from . import backend, demo, export_job, generate, look
+
+_CLASSES = (
+    generate.SANAWM_OT_check_shot,
+    generate.SANAWM_OT_generate,
+    generate.SANAWM_OT_cancel,
+    export_job.SANAWM_OT_export_job,
+    backend.SANAWM_OT_set_up_backend,
+    backend.SANAWM_OT_cancel_set_up,
+    demo.SANAWM_OT_add_demo_scene,
+    look.SANAWM_OT_show_job_folder,
+    look.SANAWM_OT_open_log,
+    look.SANAWM_OT_open_set_up_log,
+)
+
+
+def register() -> None:
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)

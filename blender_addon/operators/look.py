@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Look at what was written: the job's folder and the logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+from bpy.types import Context, Operator
+
+from .. import session
+
+
+def _open(operator: Operator, path: Path) -> set[str]:
+    if not path.exists():
+        operator.report({"ERROR"}, f"There is no {path}")
+        return {"CANCELLED"}
+    return bpy.ops.wm.path_open(filepath=str(path))
+
+
+class _LatestJobOperator:
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return session.supervisor.latest(context.scene.name) is not None
+
+
+class SANAWM_OT_show_job_folder(_LatestJobOperator, Operator):
+    bl_idname = "sanawm.show_job_folder"
+    bl_label = "Show Job Folder"
+    bl_description = "Open the folder of this scene's last job, with the clip, in the file browser"
+    bl_options = {"INTERNAL"}
+
+    def execute(self, context: Context) -> set[str]:
+        return _open(self, session.supervisor.latest(context.scene.name).folder.path)
+
+
+class SANAWM_OT_open_log(_LatestJobOperator, Operator):
+    bl_idname = "sanawm.open_log"
+    bl_label = "Open Log"
+    bl_description = "Open the log of this scene's last job"
+    bl_options = {"INTERNAL"}
+
+    def execute(self, context: Context) -> set[str]:
+        folder = session.supervisor.latest(context.scene.name).folder
+        worker_log = folder.path.parent / "worker.log"
+        return _open(self, folder.log_txt if folder.log_txt.exists() else worker_log)
+
+
+class SANAWM_OT_open_set_up_log(Operator):
+    bl_idname = "sanawm.open_set_up_log"
+    bl_label = "Open Log"
+    bl_description = "Open the log of the last set-up"
+    bl_options = {"INTERNAL"}
+
+    @classmethod
+    def poll(cls, _context: Context) -> bool:
+        return session.setup is not None
+
+    def execute(self, _context: Context) -> set[str]:
+        return _open(self, session.setup.log)

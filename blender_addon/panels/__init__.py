@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The SANA-WM tab of the 3D viewport's sidebar."""
+
+import bpy
+
+from . import clip, more, shot
+
+_CLASSES = (shot.SANAWM_PT_shot, clip.SANAWM_PT_clip, more.SANAWM_PT_more)
+
+
+def register() -> None:
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)

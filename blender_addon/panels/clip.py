@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How to make it; making it; what became of it."""
+
+from __future__ import annotations
+
+import time
+
+from bpy.types import Context, Panel, UILayout
+
+from ...backend.protocol import JobState
+from .. import session, shots
+from ..properties import presets
+from ..supervisor import FollowedJob
+from .parts import SidebarPanel, draw_sentence, duration_in_words
+
+EMBEDDED_MODEL = "embedded"
+
+
+class SANAWM_PT_clip(SidebarPanel, Panel):
+    bl_idname = "SANAWM_PT_clip"
+    bl_label = "Clip"
+
+    def draw(self, context: Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        settings = context.scene.sana_wm
+        layout.prop(settings, "preset")
+        layout.prop(settings, "seed")
+        preset = presets().get(settings.preset)
+        if preset and preset.model == EMBEDDED_MODEL:
+            draw_sentence(
+                layout,
+                context,
+                "The embedded model does not read the prompt: it is guided by the blockout's geometry.",
+                icon="INFO",
+            )
+        job = session.supervisor.latest(context.scene.name)
+        if job and job.is_active:
+            _draw_progress(layout, context, job)
+            return
+        _draw_findings(layout, context)
+        _draw_generate(layout, context)
+        if job:
+            _draw_outcome(layout, context, job)
+
+
+def _draw_generate(layout: UILayout, context: Context) -> None:
+    obstacle = shots.obstacle(context.scene)
+    row = layout.row(align=True)
+    row.scale_y = 1.5
+    row.operator("sanawm.generate", icon="RENDER_ANIMATION")
+    row.operator("sanawm.check_shot", text="", icon="VIEWZOOM")
+    if obstacle:
+        draw_sentence(layout, context, obstacle, icon="ERROR")
+    if shots.backend_obstacle():
+        layout.operator("sanawm.set_up_backend", icon="IMPORT")
+        if session.is_setting_up():
+            layout.progress(factor=session.setup.fraction, text=session.setup.message)
+
+
+def _draw_findings(layout: UILayout, context: Context) -> None:
+    for finding in shots.current_findings(context):
+        draw_sentence(layout, context, finding.name, icon="ERROR" if finding.is_error else "INFO")
+
+
+def _draw_progress(layout: UILayout, context: Context, job: FollowedJob) -> None:
+    layout.progress(factor=job.fraction(time.time()), text=_progress_in_words(job))
+    row = layout.row()
+    row.scale_y = 1.5
+    cancelling = job.folder.cancel_requested()
+    row.operator("sanawm.cancel", text="Cancelling" if cancelling else "Cancel", icon="CANCEL")
+    if session.supervisor.trouble:
+        draw_sentence(layout, context, session.supervisor.trouble, icon="ERROR")
+    for warning in job.warnings:
+        draw_sentence(layout, context, warning, icon="INFO")
+
+
+def _progress_in_words(job: FollowedJob) -> str:
+    if job.record.state != JobState.RUNNING or not job.stage:
+        return job.record.reason.rstrip(".")
+    words = job.stage.replace("_", " ").capitalize()
+    if job.steps > 1:
+        words += f" {job.step}/{job.steps}"
+    if job.seconds_left is not None:
+        words += f", {duration_in_words(job.seconds_left)} left"
+    return words
+
+
+def _draw_outcome(layout: UILayout, context: Context, job: FollowedJob) -> None:
+    sentence, icon = _outcome_in_words(job)
+    draw_sentence(layout, context, sentence, icon)
+    row = layout.row()
+    row.operator("sanawm.show_job_folder", icon="FILE_FOLDER")
+    row.operator("sanawm.open_log", icon="TEXT")
+
+
+def _outcome_in_words(job: FollowedJob) -> tuple[str, str]:
+    """A sentence and its icon."""
+    if job.trouble:
+        return job.trouble, "ERROR"
+    if job.is_done and not job.is_settled:
+        return f"{job.name} is done and will be placed as soon as Blender is at rest", "INFO"
+    if job.is_done:
+        return f"{job.name} is in the sequencer: {job.record.reason}", "CHECKMARK"
+    if job.record.state == JobState.FAILED:
+        return f"{job.name} failed: {job.record.reason}", "ERROR"
+    return f"{job.name} was cancelled", "INFO"

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a scene remembers about its shot, and what a window forgets."""
+
+from __future__ import annotations
+
+import zlib
+from functools import cache
+
+import bpy
+from bpy.props import (
+    BoolProperty,
+    CollectionProperty,
+    EnumProperty,
+    IntProperty,
+    PointerProperty,
+    StringProperty,
+)
+from bpy.types import Object, PropertyGroup, Scene, Text, WindowManager
+
+from ..backend.protocol import Preset, list_presets
+from .paths import EXTENSION_ROOT
+
+
+@cache
+def presets() -> dict[str, Preset]:
+    """The quality presets that ship with the extension, by file stem."""
+    return list_presets(EXTENSION_ROOT / "presets" / "quality")
+
+
+def _preset_items() -> list[tuple[str, str, str, str, int]]:
+    # Blender saves the number, so it must belong to the name and not to the order of the files.
+    return [
+        (stem, preset.name, preset.description, "NONE", zlib.crc32(stem.encode()) & 0x7FFFFFFF)
+        for stem, preset in presets().items()
+    ]
+
+
+def _is_camera(_settings: SANAWM_PG_shot, candidate: Object) -> bool:
+    return candidate.type == "CAMERA"
+
+
+class SANAWM_PG_placed_job(PropertyGroup):
+    """A job whose clip this scene has received once; `name` is the job's folder name."""
+
+
+class SANAWM_PG_shot(PropertyGroup):
+    """The shot of a scene, saved with the .blend."""
+
+    code: StringProperty(
+        name="Shot Code",
+        description="Names the job folder, the clip and the strip: letters, digits and underscores",
+        default="010_0010",
+    )
+    camera: PointerProperty(
+        name="Camera",
+        description="The camera that films the shot. Empty: the scene's active camera",
+        type=Object,
+        poll=_is_camera,
+    )
+    range_source: EnumProperty(
+        name="Range",
+        description="Which frames of the scene make the shot",
+        items=(
+            ("SCENE", "Scene", "From the scene's start frame to its end frame"),
+            ("CUSTOM", "Custom", "From a start frame to an end frame of the shot's own"),
+        ),
+    )
+    frame_start: IntProperty(name="Start", description="First scene frame of the shot", default=1)
+    frame_end: IntProperty(name="End", description="Last scene frame of the shot, inclusive", default=121)
+    prompt: StringProperty(name="Prompt", description="What the clip shows, in words")
+    prompt_text: PointerProperty(
+        name="Prompt Text",
+        description="A text data-block that holds a long prompt and replaces the field above",
+        type=Text,
+    )
+    negative_prompt: StringProperty(name="Negative Prompt", description="What the clip must not show")
+    first_frame_source: EnumProperty(
+        name="First Frame",
+        description="The picture the clip begins with",
+        items=(
+            ("RENDER", "Blockout", "The blockout through the camera, in viewport colours"),
+            ("IMAGE", "Image", "A picture file, painted or rendered from this camera at the first frame"),
+        ),
+    )
+    first_frame_path: StringProperty(
+        name="Image", description="The picture the clip begins with", subtype="FILE_PATH"
+    )
+    preset: EnumProperty(
+        name="Preset",
+        description="The model and its quality",
+        items=_preset_items(),
+    )
+    seed: IntProperty(
+        name="Seed", description="The same shot, seed and machine give the same clip", default=0, min=0
+    )
+    placed_jobs: CollectionProperty(type=SANAWM_PG_placed_job, options={"HIDDEN"})
+
+    def range_of(self, scene: Scene) -> tuple[int, int]:
+        """First and last scene frame of the shot, inclusive."""
+        if self.range_source == "CUSTOM":
+            return self.frame_start, self.frame_end
+        return scene.frame_start, scene.frame_end
+
+    def prompt_in_full(self) -> str:
+        """The text data-block if there is one, else the field."""
+        return (self.prompt_text.as_string() if self.prompt_text else self.prompt).strip()
+
+
+class SANAWM_PG_finding(PropertyGroup):
+    """One sentence of the last check; `name` is the sentence."""
+
+    is_error: BoolProperty()
+
+
+class SANAWM_PG_check(PropertyGroup):
+    """The last check of a shot; not saved."""
+
+    findings: CollectionProperty(type=SANAWM_PG_finding)
+    subject: StringProperty(description="What was checked; findings about anything else are out of date")
+
+
+_CLASSES = (SANAWM_PG_placed_job, SANAWM_PG_shot, SANAWM_PG_finding, SANAWM_PG_check)
+
+
+def register() -> None:
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+    Scene.sana_wm = PointerProperty(type=SANAWM_PG_shot)
+    WindowManager.sana_wm_check = PointerProperty(type=SANAWM_PG_check)
+
+
+def unregister() -> None:
+    del WindowManager.sana_wm_check
+    del Scene.sana_wm
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)

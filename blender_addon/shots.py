@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A scene and its settings -> a Shot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+from bpy.types import Context, Object, Scene
+
+from ..backend.protocol import CameraPath, Finding, Preset, ProtocolError, Shot, Source, limits
+from . import blockout, camera, first_frame, paths
+from .backend_process import find_backend
+from .properties import SANAWM_PG_finding, presets
+
+
+def obstacle(scene: Scene) -> str:
+    """The first thing that is missing before a clip can be made here, in a sentence; else empty."""
+    try:
+        paths.jobs_root()
+    except ProtocolError as error:
+        return str(error)
+    return obstacle_in_scene(scene) or backend_obstacle()
+
+
+def backend_obstacle() -> str:
+    """Why there is no backend, in a sentence; else empty."""
+    try:
+        find_backend(paths.backend_folder())
+    except ProtocolError as error:
+        return str(error)
+    return ""
+
+
+def obstacle_in_scene(scene: Scene) -> str:
+    """The first thing that is missing before the shot can be written; what takes long is not looked at."""
+    settings = scene.sana_wm
+    try:
+        camera.shot_camera(scene, settings.camera, *settings.range_of(scene))
+        _preset(scene)
+        if settings.first_frame_source == "IMAGE":
+            _first_frame_file(scene)
+    except ProtocolError as error:
+        return str(error)
+    return ""
+
+
+def check(context: Context) -> list[Finding]:
+    """Follow the camera over the range and keep what is wrong or doubtful for the panel to show."""
+    try:
+        take = _film(context)
+        findings = limits.check(take.path, take.preset)
+    except ProtocolError as error:
+        findings = [Finding(True, str(error))]
+    _keep_findings(context, findings)
+    return findings
+
+
+def export(context: Context) -> tuple[Shot, bytes]:
+    """The scene's shot, and its first frame as PNG.
+
+    Raises:
+        ProtocolError: something is missing, or the model cannot film this; the message says what to do.
+    """
+    scene, settings = context.scene, context.scene.sana_wm
+    take = _film(context)
+    findings = limits.check(take.path, take.preset)
+    _keep_findings(context, findings)
+    limits.require(take.path, take.preset)
+    geometry, warnings = blockout.export_blockout(scene, context.view_layer, take.frame_start, len(take.path))
+    _keep_findings(context, [*findings, *(Finding(False, warning) for warning in warnings)])
+    shot = Shot(
+        code=settings.code,
+        name=scene.name,
+        camera=take.path,
+        prompt=settings.prompt_in_full(),
+        negative_prompt=settings.negative_prompt.strip(),
+        seed=settings.seed,
+        preset=take.preset,
+        source=Source(
+            bpy.data.filepath, scene.name, take.camera.name, take.frame_start, take.frame_end,
+            camera.scene_fps(scene),
+        ),
+        blockout=geometry,
+    )  # fmt: skip
+    if settings.first_frame_source == "IMAGE":
+        return shot, first_frame.image_file(_first_frame_file(scene), take.path.image_size)
+    return shot, first_frame.render_blockout(scene, context.view_layer, take.camera, take.frame_start)
+
+
+def current_findings(context: Context) -> list[SANAWM_PG_finding]:
+    """The findings of the last check, unless the shot has changed since."""
+    last = context.window_manager.sana_wm_check
+    return list(last.findings) if last.subject == _subject(context.scene) else []
+
+
+@dataclass(frozen=True)
+class _Take:
+    camera: Object
+    frame_start: int
+    frame_end: int
+    preset: Preset
+    path: CameraPath
+
+
+def _film(context: Context) -> _Take:
+    scene, settings = context.scene, context.scene.sana_wm
+    preset = _preset(scene)
+    start, end = settings.range_of(scene)
+    filming = camera.shot_camera(scene, settings.camera, start, end)
+    count = camera.sample_count(scene, start, end, preset.variant)
+    if count > limits.MAX_FRAMES:  # said before the camera is followed for minutes
+        raise ProtocolError(
+            f"The range gives {count} frames, but a clip has at most {limits.MAX_FRAMES}; split it."
+        )
+    path = camera.export_camera(scene, context.view_layer, filming, start, count)
+    return _Take(filming, start, end, preset, path)
+
+
+def _preset(scene: Scene) -> Preset:
+    preset = presets().get(scene.sana_wm.preset)
+    if preset is None:
+        raise ProtocolError("Choose a preset: the one this file was saved with is not part of this version.")
+    return preset
+
+
+def _first_frame_file(scene: Scene) -> Path:
+    if not scene.sana_wm.first_frame_path:
+        raise ProtocolError("Choose the image of the first frame, or take the blockout.")
+    file = Path(bpy.path.abspath(scene.sana_wm.first_frame_path))
+    if not file.is_file():
+        raise ProtocolError(f"The image of the first frame is missing: {file}.")
+    return file
+
+
+def _keep_findings(context: Context, findings: list[Finding]) -> None:
+    last = context.window_manager.sana_wm_check
+    last.findings.clear()
+    last.subject = _subject(context.scene)
+    for finding in findings:
+        entry = last.findings.add()
+        entry.name, entry.is_error = finding.message, finding.is_error
+
+
+def _subject(scene: Scene) -> str:
+    """What findings depend on, as far as it is cheap to see."""
+    settings = scene.sana_wm
+    camera_name = settings.camera.name if settings.camera else ""
+    return repr(
+        (scene.name, camera_name, settings.range_of(scene), settings.preset, camera.render_size(scene))
+    )

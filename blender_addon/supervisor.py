@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Follows the jobs of the open .blend: submits, watches, cancels, keeps a worker alive, has clips placed.
+
+A plain class: the timer in `session.py` and the tests both call `tick`. The truth is in the job folders, so
+nothing is lost when Blender closes or another file is loaded. No bpy here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from ..backend.protocol import (
+    ENDED,
+    EventReader,
+    FileLock,
+    JobFolder,
+    JobState,
+    ProtocolError,
+    Shot,
+    StateRecord,
+    atomic,
+    list_jobs,
+)
+from .backend_process import Child
+
+ACTIVE_INTERVAL_S = 0.25
+IDLE_INTERVAL_S = 1.0
+# Old job folders that a tick looks into, so that a folder of hundreds does not stop the user's hand.
+FOLDERS_PER_TICK = 10
+RESTART_DELAY_S = 5.0
+# A worker that ends this often in a row without finishing a job will not do better the next time.
+MAX_RESTARTS = 3
+# Two changes of a folder within this time may carry the same time stamp.
+FOLDER_SETTLES_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Project:
+    """The open .blend and the folder of its jobs."""
+
+    blend: str
+    jobs_root: Path
+
+
+class Host(Protocol):
+    """What the supervisor needs of Blender."""
+
+    def project(self) -> Project | None:
+        """None while the file is unsaved."""
+
+    def start_worker(self, jobs_root: Path) -> Child:
+        """Raises ProtocolError or OSError if there is no backend to start."""
+
+    def may_place(self) -> bool:
+        """Whether the sequencer may be touched now."""
+
+    def is_placed(self, job: FollowedJob) -> bool:
+        """Whether the job's scene has received this clip before."""
+
+    def place(self, job: FollowedJob) -> None:
+        """Place the clip in its scene, in one undo step. Raises ProtocolError."""
+
+    def redraw(self) -> None:
+        """Something that the panel shows has changed."""
+
+
+@dataclass
+class FollowedJob:
+    """What the panel shows of a job.
+
+    Attributes:
+        scene: name of the scene that asked for it.
+        record: the content of state.json; None if it was exported and never queued.
+        stage, step, steps, seconds_left: the last progress event.
+        warnings: what the worker warned of.
+        is_settled: the clip was placed, now or in an earlier session, or never can be.
+        trouble: why the clip could not be placed, in a sentence.
+    """
+
+    folder: JobFolder
+    scene: str
+    record: StateRecord | None
+    events: EventReader
+    stage: str = ""
+    step: int = 0
+    steps: int = 0
+    seconds_left: float | None = None
+    warnings: list[str] = field(default_factory=list)
+    is_settled: bool = False
+    trouble: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def is_active(self) -> bool:
+        """Queued, loading or running."""
+        return self.record is not None and self.record.state not in ENDED
+
+    @property
+    def is_queued(self) -> bool:
+        return self.record is not None and self.record.state == JobState.QUEUED
+
+    @property
+    def is_done(self) -> bool:
+        return self.record is not None and self.record.state == JobState.DONE
+
+    @property
+    def has_lost_its_worker(self) -> bool:
+        """Loading or running, but the process that had it is dead."""
+        return self.is_active and not self.is_queued and not self.folder.lock.is_held()
+
+    def fraction(self, now_s: float) -> float:
+        """Share of the whole job that is over at `now_s` (seconds since the epoch), 0..1."""
+        if self.record is None or self.record.state in (JobState.QUEUED, JobState.LOADING):
+            return 0.0
+        if self.seconds_left is not None:
+            passed = max(0.0, now_s - self.record.since)
+            return passed / max(passed + self.seconds_left, 1e-3)
+        return self.step / self.steps if self.steps else 0.0
+
+    def take_events(self) -> bool:
+        """Read what the worker reported since the last call; whether there was anything."""
+        changed = False
+        for event in self.events.poll():
+            changed = True
+            if event["kind"] == "progress":
+                self.stage = str(event.get("stage", ""))
+                self.step, self.steps = int(event.get("step") or 0), int(event.get("steps") or 0)
+                self.seconds_left = event.get("seconds_left")
+            elif event["kind"] == "warning" and event.get("message") not in self.warnings:
+                self.warnings.append(str(event.get("message")))
+        return changed
+
+
+class Supervisor:
+    """Call `tick` now and then; it never waits.
+
+    Attributes:
+        jobs: the jobs of the open .blend by name.
+        trouble: why there is no worker although there is work, in a sentence; else empty.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.jobs: dict[str, FollowedJob] = {}
+        self.trouble = ""
+        self._host = host
+        self._project: Project | None = None
+        self._known: set[str] = set()
+        self._unread: deque[JobFolder] = deque()
+        self._folder_time_ns = 0
+        self._workers: dict[Path, Child] = {}
+        self._restarts = 0
+        self._next_start = 0.0
+
+    def submit(self, shot: Shot, first_frame_png: bytes) -> FollowedJob:
+        """Write the job and queue it; the worker is started by the next tick.
+
+        Raises:
+            ProtocolError: the file is unsaved, or the first frame does not fit the camera.
+            OSError: the job folder cannot be written.
+        """
+        self._open(self._host.project())
+        if self._project is None:
+            raise ProtocolError("Save the file first: its clips are made in a folder beside it.")
+        folder = JobFolder.create(self._project.jobs_root, shot, first_frame_png)
+        self._known.add(folder.name)
+        job = FollowedJob(folder, shot.source.scene, folder.state(), folder.event_reader())
+        self.jobs[job.name] = job
+        self.trouble, self._restarts, self._next_start = "", 0, 0.0
+        return job
+
+    def cancel(self, job: FollowedJob) -> None:
+        """Ask the worker to stop; a job that waits for a worker that does not live ends at once."""
+        job.folder.request_cancel()
+        if job.is_queued and not self._worker_is_alive():
+            job.folder.state_file.move(JobState.CANCELLED, "Cancelled before it began.")
+            self._follow(job)
+
+    def latest(self, scene: str) -> FollowedJob | None:
+        """The job of this scene that was asked for last."""
+        queued = [job for job in self.jobs.values() if job.scene == scene and job.record]
+        return max(queued, key=lambda job: job.record.submitted, default=None)
+
+    def active(self, scene: str) -> FollowedJob | None:
+        """The job of this scene that is queued or running, if any."""
+        job = self.latest(scene)
+        return job if job and job.is_active else None
+
+    def reload(self) -> None:
+        """Forget the open .blend; the next tick finds its jobs again."""
+        self._project = None
+
+    def tick(self, now: float) -> float:
+        """Do what is due and return the seconds until the next call.
+
+        Args:
+            now: seconds of a clock that only goes forward.
+        """
+        self._open(self._host.project())
+        if self._project is None:
+            return IDLE_INTERVAL_S
+        changed = self._discover()
+        for job in list(self.jobs.values()):
+            if job.is_active or job.record is None:
+                changed |= self._follow(job)
+        changed |= self._keep_worker(now)
+        changed |= self._place_clips()
+        if changed:
+            self._host.redraw()
+        busy = self._unread or any(job.is_active for job in self.jobs.values())
+        return ACTIVE_INTERVAL_S if busy else IDLE_INTERVAL_S
+
+    def _open(self, project: Project | None) -> None:
+        if project == self._project:
+            return
+        self._project, self.jobs, self.trouble = project, {}, ""
+        self._known, self._unread, self._folder_time_ns = set(), deque(), 0
+        self._restarts, self._next_start = 0, 0.0
+        self._host.redraw()
+
+    def _discover(self) -> bool:
+        """Take up job folders that appeared: from the last session, or brought by somebody."""
+        root = self._project.jobs_root
+        try:
+            changed_ns = root.stat().st_mtime_ns
+        except OSError:
+            return False
+        if changed_ns != self._folder_time_ns:
+            self._unread.extend(job for job in list_jobs(root) if job.name not in self._known)
+            self._known.update(job.name for job in self._unread)
+            if time.time() - changed_ns / 1e9 > FOLDER_SETTLES_S:
+                self._folder_time_ns = changed_ns
+        found = False
+        for _ in range(min(FOLDERS_PER_TICK, len(self._unread))):
+            found |= self._take_up(self._unread.popleft())
+        return found
+
+    def _take_up(self, folder: JobFolder) -> bool:
+        try:
+            source = atomic.read_json(folder.shot_json)["source"]
+            if source["blend"] != self._project.blend:
+                return False
+            job = FollowedJob(folder, source["scene"], folder.state(), folder.event_reader())
+        except (ProtocolError, OSError, KeyError, TypeError) as error:
+            log.warning("Passed over the folder %s: %s", folder.path, error)
+            return False
+        self.jobs[job.name] = job
+        return True
+
+    def _follow(self, job: FollowedJob) -> bool:
+        """Read the job's state and events; whether anything is new."""
+        try:
+            record = job.folder.state()
+            if record is None and not job.folder.shot_json.exists():
+                raise ProtocolError("The job folder was removed.")
+        except (ProtocolError, OSError) as error:
+            log.warning("Stopped following %s: %s", job.name, error)
+            del self.jobs[job.name]
+            return True
+        changed = record != job.record
+        job.record = record
+        if job.is_done:
+            self._restarts = 0
+        return job.take_events() or changed
+
+    def _worker_is_alive(self) -> bool:
+        child = self._workers.get(self._project.jobs_root)
+        return (child is not None and child.exit_code is None) or _is_served(self._project.jobs_root)
+
+    def _keep_worker(self, now: float) -> bool:
+        """Start a worker if there is work and none lives."""
+        root, before = self._project.jobs_root, self.trouble
+        waiting = [job for job in self.jobs.values() if job.is_queued or job.has_lost_its_worker]
+        if not waiting or now < self._next_start or self._worker_is_alive():
+            return False
+        ended = self._workers.pop(root, None)
+        if ended is not None:
+            self._restarts = self._restarts + 1 if ended.exit_code else 0
+        if self._restarts >= MAX_RESTARTS:
+            reason = f"The backend stopped {self._restarts} times in a row: {ended.last_words()}"
+            self._give_up([job for job in waiting if job.has_lost_its_worker] or waiting, reason)
+            self._restarts = 0
+            return True
+        self._next_start = now + RESTART_DELAY_S
+        try:
+            self._workers[root] = self._host.start_worker(root)
+            self.trouble = ""
+        except (ProtocolError, OSError) as error:
+            self.trouble = f"The backend does not start: {error}"
+        return self.trouble != before
+
+    def _give_up(self, jobs: Iterable[FollowedJob], reason: str) -> None:
+        for job in jobs:
+            job.folder.state_file.move(JobState.FAILED, reason)
+            self._follow(job)
+
+    def _place_clips(self) -> bool:
+        """Place the clips that arrived, now or while this .blend was not open, oldest first."""
+        waiting = [job for job in self.jobs.values() if job.is_done and not job.is_settled]
+        if not waiting or not self._host.may_place():
+            return False
+        for job in sorted(waiting, key=lambda job: job.record.submitted):
+            job.is_settled = True
+            if self._host.is_placed(job):
+                continue
+            try:
+                self._host.place(job)
+            except ProtocolError as error:
+                job.trouble = str(error)
+        return True
+
+
+def _is_served(jobs_root: Path) -> bool:
+    """Does any worker, of this Blender or another, serve the folder?"""
+    return any(FileLock(path).is_held() for path in jobs_root.glob(".worker-*.lock"))
