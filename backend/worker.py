@@ -231,7 +231,9 @@ def _make(job: JobFolder, shelf: ModelShelf, progress: Progress) -> StateRecord:
     progress.check()
     try:
         shot = job.shot()
-    except (TypeError, AttributeError, KeyError, IndexError) as error:
+    except ProtocolError:
+        raise
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
         raise ProtocolError(f"shot.json is not usable: {error}. Export the shot again.") from error
     models = shelf.get(shot.preset.model)
     progress.check()

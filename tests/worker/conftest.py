@@ -4,7 +4,6 @@
 import io
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -68,9 +67,7 @@ def shot(samples: int = 17, size: tuple[int, int] = (160, 96), **changes) -> Sho
         "prompt": "",
         "negative_prompt": "",
         "seed": 7,
-        "preset": Preset(
-            "test", "For tests.", "embedded", size, steps=1, guidance=1.0, blockout_guidance=0.5
-        ),
+        "preset": Preset("test", "For tests.", "embedded", size, steps=1, guidance=1.0, network_blend=0.5),
         "source": Source("", "Scene", "Camera", 1, 1 + samples * 24 / 16, 24.0),
         "blockout": blockout(samples),
     }
@@ -116,13 +113,3 @@ def backend(pytestconfig, monkeypatch):
         if process.poll() is None:
             process.kill()
         process.communicate()
-
-
-def wait_for(condition, timeout_s: float = 60.0, what: str = "the condition"):
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        result = condition()
-        if result:
-            return result
-        time.sleep(0.02)
-    raise AssertionError(f"{what} did not come within {timeout_s} s")
