@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A closed-form linear video codec with the latent layout of the LTX-2 video autoencoder.
+
+A Karhunen-Loeve transform in two stages: 8x8 pixel patches to coefficients, then the coefficients of the
+eight frames of a latent step to 128 channels. It is a linear autoencoder fitted by two eigenvalue problems,
+not a neural one. The first latent holds frame 0 alone, every further latent eight frames, so a clip of
+8k + 1 frames has k + 1 latents.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+CHANNELS = 128
+PATCH = 8
+STEP = 8
+PATCH_VALUES = 3 * PATCH * PATCH
+KEPT_PER_FRAME = 64
+
+
+class LinearCodec(nn.Module):
+    """Orthonormal analysis and synthesis; latents are divided by the square root of their spread.
+
+    Buffers:
+        patch_mean: (192,), mean patch, RGB 0..1.
+        spatial_basis: (128, 192), orthonormal rows, strongest first.
+        temporal_basis: (128, 512), orthonormal rows over (frame, the first 64 spatial coefficients).
+        still_scale, motion_scale: (128,), latents = coefficients * scale, for frame 0 and for the others.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("patch_mean", torch.zeros(PATCH_VALUES))
+        self.register_buffer("spatial_basis", torch.zeros(CHANNELS, PATCH_VALUES))
+        self.register_buffer("temporal_basis", torch.zeros(CHANNELS, STEP * KEPT_PER_FRAME))
+        self.register_buffer("still_scale", torch.ones(CHANNELS))
+        self.register_buffer("motion_scale", torch.ones(CHANNELS))
+
+    @classmethod
+    def load(cls, path: Path) -> LinearCodec:
+        """Read the codec's safetensors file; every buffer must be there, and nothing else."""
+        codec = cls()
+        codec.load_state_dict(load_file(path))
+        return codec.eval()
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames (B, 3, 8k + 1, H, W), RGB 0..1, H and W multiples of 8 -> latents (B, 128, k + 1, H/8, W/8).
+
+        Raises:
+            ValueError: the clip has another number of frames, or a side is not a multiple of 8.
+        """
+        patches = _to_patches(frames) - self.patch_mean
+        batch, length, rows, columns, _ = patches.shape
+        still = (patches[:, :1] @ self.spatial_basis.T) * self.still_scale
+        steps = (length - 1) // STEP
+        coefficients = patches[:, 1:] @ self.spatial_basis[:KEPT_PER_FRAME].T
+        coefficients = coefficients.reshape(batch, steps, STEP, rows, columns, KEPT_PER_FRAME)
+        coefficients = coefficients.permute(0, 1, 3, 4, 2, 5).flatten(-2)
+        moving = (coefficients @ self.temporal_basis.T) * self.motion_scale
+        return torch.cat([still, moving], dim=1).permute(0, 4, 1, 2, 3)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, 128, k + 1, h, w) -> frames (B, 3, 8k + 1, 8h, 8w), RGB, not clamped."""
+        return self._synthesize(latents, self.patch_mean)
+
+    def decode_difference(self, difference: Tensor) -> Tensor:
+        """What a difference of two latents (B, 128, k + 1, h, w) changes in the decoded frames."""
+        return self._synthesize(difference, torch.zeros_like(self.patch_mean))
+
+    def _synthesize(self, latents: Tensor, mean: Tensor) -> Tensor:
+        batch, _, steps, rows, columns = latents.shape
+        channels_last = latents.permute(0, 2, 3, 4, 1)
+        still = (channels_last[:, :1] / self.still_scale) @ self.spatial_basis
+        coefficients = (channels_last[:, 1:] / self.motion_scale) @ self.temporal_basis
+        coefficients = coefficients.reshape(batch, steps - 1, rows, columns, STEP, KEPT_PER_FRAME)
+        coefficients = coefficients.permute(0, 1, 4, 2, 3, 5).flatten(1, 2)
+        moving = coefficients @ self.spatial_basis[:KEPT_PER_FRAME]
+        return _from_patches(torch.cat([still, moving], dim=1) + mean)
+
+
+def _to_patches(frames: Tensor) -> Tensor:
+    """(B, 3, F, H, W) -> (B, F, H/8, W/8, 192), values ordered (channel, row, column)."""
+    batch, _, length, height, width = frames.shape
+    if length % STEP != 1:
+        raise ValueError(f"The codec takes 8k + 1 frames, not {length}; cut or lengthen the clip.")
+    if height % PATCH or width % PATCH:
+        raise ValueError(f"The codec takes sides that are multiples of 8, not {width} x {height}.")
+    grid = frames.reshape(batch, 3, length, height // PATCH, PATCH, width // PATCH, PATCH)
+    return grid.permute(0, 2, 3, 5, 1, 4, 6).flatten(-3)
+
+
+def _from_patches(patches: Tensor) -> Tensor:
+    """The inverse of `_to_patches`."""
+    batch, length, rows, columns, _ = patches.shape
+    grid = patches.reshape(batch, length, rows, columns, 3, PATCH, PATCH)
+    return grid.permute(0, 4, 1, 2, 5, 3, 6).reshape(batch, 3, length, rows * PATCH, columns * PATCH)
+
+
+class CodecFit:
+    """Fits a LinearCodec to clips in two passes over the same data: `add_patches`, then `add_steps`."""
+
+    def __init__(self) -> None:
+        self._patches = _Moments(PATCH_VALUES)
+        self._steps = _Moments(STEP * KEPT_PER_FRAME)
+        self._codec = LinearCodec().double()
+
+    def add_patches(self, frames: Tensor) -> None:
+        """First pass. Frames (B, 3, 8k + 1, H, W), RGB 0..1."""
+        self._patches.add(_to_patches(frames.double()).flatten(0, -2))
+
+    def add_steps(self, frames: Tensor) -> None:
+        """Second pass, after all patches."""
+        if not self._codec.spatial_basis.any():
+            self._solve_space()
+        patches = _to_patches(frames.double())[:, 1:] - self._codec.patch_mean
+        coefficients = patches @ self._codec.spatial_basis[:KEPT_PER_FRAME].T
+        batch, length, rows, columns, _ = coefficients.shape
+        coefficients = coefficients.reshape(batch, length // STEP, STEP, rows, columns, KEPT_PER_FRAME)
+        self._steps.add(coefficients.permute(0, 1, 3, 4, 2, 5).flatten(-2).flatten(0, -2))
+
+    def solve(self) -> LinearCodec:
+        """The codec, float32."""
+        spread, basis = _principal_axes(self._steps.second_moment(about_zero=True))
+        self._codec.temporal_basis.copy_(basis)
+        self._codec.motion_scale.copy_(_scale(spread))
+        return self._codec.float().eval()
+
+    def _solve_space(self) -> None:
+        self._codec.patch_mean.copy_(self._patches.mean())
+        spread, basis = _principal_axes(self._patches.second_moment(about_zero=False))
+        self._codec.spatial_basis.copy_(basis)
+        self._codec.still_scale.copy_(_scale(spread))
+
+
+class _Moments:
+    def __init__(self, values: int) -> None:
+        self.count = 0
+        self.total = torch.zeros(values, dtype=torch.float64)
+        self.products = torch.zeros(values, values, dtype=torch.float64)
+
+    def add(self, rows: Tensor) -> None:
+        self.count += len(rows)
+        self.total += rows.sum(0)
+        self.products += rows.T @ rows
+
+    def mean(self) -> Tensor:
+        return self.total / self.count
+
+    def second_moment(self, about_zero: bool) -> Tensor:
+        mean = torch.zeros_like(self.total) if about_zero else self.mean()
+        return self.products / self.count - torch.outer(mean, mean)
+
+
+def _principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard deviations (128,) and axes (128, values) of the 128 strongest directions."""
+    variance, axes = torch.linalg.eigh(covariance)
+    strongest = variance.flip(0)[:CHANNELS].clamp(min=1e-12)
+    return strongest.sqrt(), axes.flip(1)[:, :CHANNELS].T
+
+
+def _scale(spread: Tensor) -> Tensor:
+    """1 / sqrt(spread), times a constant that gives the latents a mean square of one.
+
+    Dividing by the full spread would weigh noise-like channels as much as the picture; not dividing at all
+    would let the mean colour drown the rest.
+    """
+    return spread.rsqrt() / spread.mean().sqrt()
