@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 if os.name == "nt":
@@ -23,15 +24,20 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self, note: str = "") -> bool:
-        """Take the lock if it is free, without waiting, and leave `note` in the file for people to read.
+        """Take the lock if it is free, and leave `note` in the file for people to read.
+
+        Tries for a fifth of a second, because a process that only asks `is_held` has the lock for a moment.
 
         Raises:
             OSError: the file cannot be made.
         """
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        if not _try_lock(descriptor):
-            os.close(descriptor)
-            return False
+        give_up = time.monotonic() + 0.2
+        while not _try_lock(descriptor):
+            if time.monotonic() > give_up:
+                os.close(descriptor)
+                return False
+            time.sleep(0.01)
         self._descriptor = descriptor
         try:
             os.ftruncate(descriptor, 0)
