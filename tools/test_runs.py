@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
@@ -37,6 +38,10 @@ def run(
     root: Path, python: Path, blenders: dict[str, Path], paths: list[Path], expression: str | None
 ) -> int:
     """Runs everything, or only `paths` and tests matching `expression`; returns the exit status."""
+    for path in paths:
+        if not path.exists():
+            print(f"There is no test file or folder {path}.", file=sys.stderr)
+            return 1
     chosen = [path.resolve() for path in paths] or [root / "tests"]
     inside = root / "tests" / "blender"
     results = []
