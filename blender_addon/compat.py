@@ -20,7 +20,7 @@ def strips(editor: SequenceEditor) -> Any:
 
 
 def strip_extent(strip: Any) -> tuple[int, int]:
-    """First frame of a strip and the frame after its last one: renamed in 5.1, gone under the old name in 6.0."""
+    """First frame of a strip and the frame after its last: renamed in 5.1, gone under the old name in 6.0."""
     if hasattr(strip, "left_handle"):
         return int(strip.left_handle), int(strip.right_handle)
     return strip.frame_final_start, strip.frame_final_end

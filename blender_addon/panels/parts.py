@@ -22,7 +22,7 @@ class SidebarPanel:
 
 def draw_sentence(layout: UILayout, context: Context, sentence: str, icon: str = "NONE") -> None:
     """A sentence over as many lines as the sidebar's width needs."""
-    scale = context.preferences.system.ui_scale
+    scale = context.preferences.system.ui_scale or 1  # 0 without a window
     width_px = context.region.width if context.region else 300
     characters = max(20, int((width_px / scale - _MARGIN_PX) / _CHARACTER_PX))
     column = layout.column(align=True)

@@ -53,3 +53,15 @@ def empty_file(extension):
     """A new file without objects; its scene."""
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
     return bpy.context.scene
+
+
+@pytest.fixture
+def film(empty_file, addon, tmp_path):
+    """The demo scene's first half second in a saved file, and the backend of this checkout; its scene."""
+    addon("paths").preferences().backend_folder = str(ROOT / ".env" / "backend")
+    bpy.ops.sanawm.add_demo_scene()
+    scene = bpy.context.scene
+    scene.sana_wm.range_source = "CUSTOM"
+    scene.sana_wm.frame_start, scene.sana_wm.frame_end = 1, scene.render.fps // 2 + 1
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "film.blend"))
+    return scene

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Blender's evaluated camera -> CameraPath: the one place where Blender's axes and lens become OpenCV's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import bpy
+import numpy as np
+from bpy.types import Depsgraph, Object, Scene, ViewLayer
+
+from ..backend.protocol import FPS, CameraPath, ProtocolError, frame_count_for
+
+# Blender's cameras look along -z with +y up, OpenCV's along +z with +y down.
+_OPENCV_FROM_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
+_KINDS = {"ORTHO": "orthographic", "PANO": "panoramic", "CUSTOM": "custom"}
+
+
+def scene_fps(scene: Scene) -> float:
+    """Frames per second of the scene, 23.976 for 24 / 1.001."""
+    return scene.render.fps / scene.render.fps_base
+
+
+def render_size(scene: Scene) -> tuple[int, int]:
+    """(width, height) in pixels of what the scene renders, with its resolution percentage."""
+    render = scene.render
+    percentage = render.resolution_percentage
+    return (
+        max(1, render.resolution_x * percentage // 100),
+        max(1, render.resolution_y * percentage // 100),
+    )
+
+
+def sample_count(scene: Scene, frame_start: float, frame_end: float, variant: str = "bidirectional") -> int:
+    """Camera samples at 16 fps that fit into the scene frames `frame_start` .. `frame_end`, both inclusive.
+
+    Raises:
+        ProtocolError: the range ends before it starts.
+    """
+    if frame_end < frame_start:
+        raise ProtocolError(
+            f"The range ends at frame {frame_end:g}, before it starts at frame {frame_start:g}; "
+            "set an end frame after the start frame."
+        )
+    return frame_count_for((frame_end - frame_start + 1) / scene_fps(scene), variant)
+
+
+def shot_camera(scene: Scene, chosen: Object | None, frame_start: float, frame_end: float) -> Object:
+    """The camera that films the shot: the chosen one, or else the scene's at the first frame of the range.
+
+    Markers that switch cameras count only while no camera is chosen.
+
+    Raises:
+        ProtocolError: there is no camera, or a marker switches to another one inside the range.
+    """
+    if chosen is not None:
+        if chosen.type != "CAMERA":
+            raise ProtocolError(f"{chosen.name} is not a camera; choose a camera for the shot.")
+        return chosen
+    switches = sorted(
+        (m for m in scene.timeline_markers if m.camera and not m.camera.hide_render), key=lambda m: m.frame
+    )
+    # As Blender does it: before the first marker, the first marker's camera is active already.
+    earlier = [marker for marker in switches if marker.frame <= frame_start] or switches[:1]
+    camera = earlier[-1].camera if earlier else scene.camera
+    if camera is None or camera.type != "CAMERA":
+        raise ProtocolError(f"The scene {scene.name} has no camera; add one, or choose one for the shot.")
+    for marker in switches:
+        if frame_start < marker.frame <= frame_end and marker.camera != camera:
+            raise ProtocolError(
+                f"The marker {marker.name} at frame {marker.frame} cuts to the camera {marker.camera.name} "
+                "inside the range; end the range before it, or choose one camera for the shot."
+            )
+    return camera
+
+
+def refuse_while_busy() -> None:
+    """Sampling moves the playhead, which must not happen under a playback or a render.
+
+    Raises:
+        ProtocolError: an animation is playing or a render is running.
+    """
+    if any(window.screen.is_animation_playing for window in bpy.context.window_manager.windows):
+        raise ProtocolError("The animation is playing; stop the playback first.")
+    if bpy.app.is_job_running("RENDER"):
+        raise ProtocolError("A render is running; wait for it to end or cancel it first.")
+
+
+@contextmanager
+def playhead_kept(scene: Scene) -> Iterator[None]:
+    """Leave the scene at the frame, the subframe and the active camera it had, whatever happens inside."""
+    frame, subframe, camera = scene.frame_current, scene.frame_subframe, scene.camera
+    try:
+        yield
+    finally:
+        scene.frame_set(frame, subframe=subframe)
+        if scene.camera != camera:
+            scene.camera = camera
+
+
+def each_sample(
+    scene: Scene, view_layer: ViewLayer, frame_start: float, count: int
+) -> Iterator[tuple[int, Depsgraph]]:
+    """Step the scene to `frame_start` + i / 16 s for each sample i; the caller keeps the playhead."""
+    step = scene_fps(scene) / FPS
+    for index in range(count):
+        time = frame_start + index * step
+        frame = math.floor(time)
+        scene.frame_set(frame, subframe=time - frame)
+        yield index, view_layer.depsgraph
+
+
+def export_camera(
+    scene: Scene, view_layer: ViewLayer, camera: Object, frame_start: float, count: int
+) -> CameraPath:
+    """Sample a camera as it is evaluated: parents, constraints, drivers, animated lens and shift included.
+
+    Args:
+        camera: the shot's own camera; markers that switch the scene's camera do not matter.
+        frame_start: scene frame of sample 0; sample i is taken i / 16 s of scene time later.
+        count: number of samples.
+
+    Returns:
+        The path in metres (the scene's unit scale applied), intrinsics in pixels of the scene's render size.
+
+    Raises:
+        ProtocolError: not a perspective camera, not evaluated in this view layer, scaled unevenly by its
+            parents, or Blender is playing or rendering.
+    """
+    refuse_while_busy()
+    width, height = size = render_size(scene)
+    c2w = np.empty((count, 4, 4))
+    intrinsics = np.empty((count, 4))
+    with playhead_kept(scene):
+        for index, depsgraph in each_sample(scene, view_layer, frame_start, count):
+            evaluated = camera.evaluated_get(depsgraph)
+            _check_kind(evaluated, camera.name)
+            projection = np.array(
+                evaluated.calc_matrix_camera(
+                    depsgraph,
+                    x=width,
+                    y=height,
+                    scale_x=scene.render.pixel_aspect_x,
+                    scale_y=scene.render.pixel_aspect_y,
+                )
+            )
+            intrinsics[index] = _intrinsics(projection, width, height)
+            c2w[index] = _rigid(np.array(evaluated.matrix_world), camera.name)
+    c2w[:, :3, 3] *= scene.unit_settings.scale_length
+    return CameraPath(c2w @ _OPENCV_FROM_BLENDER, intrinsics, size)
+
+
+def _check_kind(evaluated: Object, name: str) -> None:
+    if not evaluated.is_evaluated:
+        raise ProtocolError(
+            f"The camera {name} is disabled in the viewport or its collection is excluded from the view "
+            "layer, so Blender does not animate it; enable it."
+        )
+    if evaluated.data.type != "PERSP":
+        kind = _KINDS.get(evaluated.data.type, evaluated.data.type.lower())
+        raise ProtocolError(
+            f"The camera {name} is {kind}, and the model films only in perspective; "
+            "set the camera's type to Perspective."
+        )
+
+
+def _intrinsics(projection: np.ndarray, width: int, height: int) -> list[float]:
+    """fx, fy, cx, cy in pixels from Blender's own projection, which knows sensor fit, shift and aspect."""
+    return [
+        projection[0, 0] * width / 2,
+        projection[1, 1] * height / 2,
+        (1 - projection[0, 2]) * width / 2,
+        (1 + projection[1, 2]) * height / 2,
+    ]
+
+
+def _rigid(matrix_world: np.ndarray, name: str) -> np.ndarray:
+    """The pose without its scale, which Blender's renderer ignores as well; still in Blender's axes."""
+    scale = np.linalg.norm(matrix_world[:3, :3], axis=0)
+    if scale.min() == 0:
+        raise ProtocolError(f"The camera {name} is scaled to zero; give it and its parents a scale of 1.")
+    pose = matrix_world.copy()
+    pose[:3, :3] /= scale
+    rotation = pose[:3, :3]
+    if np.abs(rotation.T @ rotation - np.eye(3)).max() > 1e-4 or np.linalg.det(rotation) < 0:
+        raise ProtocolError(
+            f"The camera {name} is sheared or mirrored by its own or its parents' scale; "
+            "apply the scale of its parents."
+        )
+    return pose
