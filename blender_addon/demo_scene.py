@@ -14,15 +14,15 @@ DURATION_S = 6
 _FPS = 24
 # sRGB, as one reads colours off a screen.
 _PALETTE = {
-    "road": "5b606b", "pavement": "b9b2a6", "kerb": "8f897f", "paint": "e9e4d4", "grass": "7f9b62",
-    "terracotta": "c8714f", "mustard": "d9a94a", "sage": "8fa98a", "slate": "6d8299", "rose": "d39a92",
-    "cream": "e6d7b8", "plum": "8a6478", "teal": "4f8f8b", "roof": "7a4a3c", "roof_grey": "565b66",
-    "glass": "3f5468", "frame": "efe8da", "door": "3d5a4c", "wood": "8a5f3c", "iron": "2f3338",
-    "lamp": "ffe6a0", "stone": "cbbfa8", "stone_dark": "a3977f", "coat": "c93b32", "skin": "d9a07c",
-    "trousers": "33405c", "hair": "2d211b", "leaf": "5f8a4c", "leaf_light": "86aa57", "trunk": "6a4a33",
-    "car": "e3b23c", "tyre": "26282b", "hill": "8fa6a0", "hill_far": "a9bcc4", "awning": "b8483f",
+    "road": "646a75", "pavement": "cac3b6", "kerb": "9d968b", "paint": "fef9e8", "grass": "8baa6c",
+    "terracotta": "da7c57", "mustard": "edb952", "sage": "9db997", "slate": "788ea7", "rose": "e6a9a0",
+    "cream": "fbebc9", "plum": "976e84", "teal": "579d98", "roof": "865242", "roof_grey": "5f6470",
+    "glass": "465c72", "frame": "fffdee", "door": "436354", "wood": "976842", "iron": "34393e",
+    "lamp": "ffe9b0", "stone": "ded1b8", "stone_dark": "b2a58b", "coat": "dc4138", "skin": "edaf88",
+    "trousers": "394765", "hair": "32251f", "leaf": "689754", "leaf_light": "93ba60", "trunk": "745239",
+    "car": "f8c342", "tyre": "2a2d30", "hill": "9db6af", "hill_far": "b9cdd6", "awning": "c94f46",
 }  # fmt: skip
-_SKY = "b9d6ea"
+_SKY = "c3e0f4"
 
 
 def build(context: Context) -> Scene:
@@ -87,12 +87,14 @@ def _set_up_render(scene: Scene) -> None:
     scene.world.color = _linear(_SKY)
     scene.view_settings.view_transform = "Standard"
     shading = scene.display.shading
-    shading.light = "STUDIO"
+    shading.light, shading.studio_light = "STUDIO", "paint.sl"
+    shading.use_world_space_lighting = True  # a wall keeps its shade while the camera pans
+    shading.show_cavity, shading.cavity_type = True, "WORLD"
     shading.color_type = "MATERIAL"
     shading.show_object_outline = False
     shading.show_specular_highlight = False
     shading.show_shadows = True
-    shading.shadow_intensity = 0.35
+    shading.shadow_intensity = 0.3
     scene.display.light_direction = (0.55, 0.35, 0.75)
 
 
