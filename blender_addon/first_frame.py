@@ -58,7 +58,7 @@ def render_blockout(scene: Scene, view_layer: ViewLayer, camera: Object, frame: 
 
 @contextmanager
 def _render_settings(scene: Scene, view_layer: ViewLayer, target: Path) -> Iterator[Path]:
-    """Everything that would keep the plain blockout out of `target`, overridden and put back."""
+    """Everything that would keep the plain blockout out of `target`, or put notes into it; then put back."""
     render, image = scene.render, scene.render.image_settings
     with _overridden(
         [
@@ -74,6 +74,7 @@ def _render_settings(scene: Scene, view_layer: ViewLayer, target: Path) -> Itera
             (render, "use_freestyle", False),
             (render, "use_motion_blur", False),
             (render, "use_stamp", False),
+            *((render, name, False) for name in dir(render) if name.startswith("use_stamp_")),
             (render, "film_transparent", False),
             *compat.still_image_settings(image),
             (image, "file_format", "PNG"),
