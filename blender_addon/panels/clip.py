@@ -11,9 +11,7 @@ from ...backend.protocol import JobState
 from .. import session, shots
 from ..properties import presets
 from ..supervisor import FollowedJob
-from .parts import SidebarPanel, draw_sentence, duration_in_words
-
-EMBEDDED_MODEL = "embedded"
+from .parts import SidebarPanel, draw_online_access, draw_sentence, duration_in_words, reads_prompt
 
 
 class SANAWM_PT_clip(SidebarPanel, Panel):
@@ -27,8 +25,7 @@ class SANAWM_PT_clip(SidebarPanel, Panel):
         settings = context.scene.sana_wm
         layout.prop(settings, "preset")
         layout.prop(settings, "seed")
-        preset = presets().get(settings.preset)
-        if preset and preset.model == EMBEDDED_MODEL:
+        if not reads_prompt(presets().get(settings.preset)):
             draw_sentence(
                 layout,
                 context,
@@ -46,17 +43,29 @@ class SANAWM_PT_clip(SidebarPanel, Panel):
 
 
 def _draw_generate(layout: UILayout, context: Context) -> None:
-    obstacle = shots.obstacle(context.scene)
     row = layout.row(align=True)
     row.scale_y = 1.5
     row.operator("sanawm.generate", icon="RENDER_ANIMATION")
     row.operator("sanawm.check_shot", text="", icon="VIEWZOOM")
-    if obstacle:
+    obstacle, no_backend = shots.obstacle(context.scene), shots.backend_obstacle()
+    if obstacle and obstacle != no_backend:
         draw_sentence(layout, context, obstacle, icon="ERROR")
-    if shots.backend_obstacle():
-        layout.operator("sanawm.set_up_backend", icon="IMPORT")
-        if session.is_setting_up():
-            layout.progress(factor=session.setup.fraction, text=session.setup.message)
+    if no_backend:
+        _draw_set_up(layout, context, no_backend)
+
+
+def _draw_set_up(layout: UILayout, context: Context, no_backend: str) -> None:
+    if session.is_setting_up():
+        layout.progress(factor=session.setup.fraction, text=session.setup.message)
+        layout.operator("sanawm.cancel_set_up", icon="CANCEL")
+        return
+    has_failed = session.setup is not None and session.setup.outcome == "failed"
+    draw_sentence(layout, context, session.setup.message if has_failed else no_backend, icon="ERROR")
+    draw_online_access(layout)
+    row = layout.row()
+    row.operator("sanawm.set_up_backend", icon="IMPORT")
+    if has_failed:
+        row.operator("sanawm.open_set_up_log", text="", icon="TEXT")
 
 
 def _draw_findings(layout: UILayout, context: Context) -> None:
@@ -91,7 +100,7 @@ def _draw_outcome(layout: UILayout, context: Context, job: FollowedJob) -> None:
     sentence, icon = _outcome_in_words(job)
     draw_sentence(layout, context, sentence, icon)
     row = layout.row()
-    row.operator("sanawm.show_job_folder", icon="FILE_FOLDER")
+    row.operator("sanawm.show_job_folder", text="Job Folder", icon="FILE_FOLDER")
     row.operator("sanawm.open_log", icon="TEXT")
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import textwrap
 
+import bpy
 from bpy.types import Context, UILayout
+
+from ...backend.protocol import Preset
 
 # Of the interface font at scale 1; labels do not wrap by themselves.
 _CHARACTER_PX = 6.3
 _MARGIN_PX = 60
+_EMBEDDED_MODEL = "embedded"
 
 
 class SidebarPanel:
@@ -38,3 +42,18 @@ def duration_in_words(seconds: float) -> str:
     if seconds < 90:
         return f"about {round(seconds, -1):.0f} s"
     return f"about {round(seconds / 60):d} min"
+
+
+def reads_prompt(preset: Preset | None) -> bool:
+    """The embedded model does not."""
+    return preset is None or preset.model != _EMBEDDED_MODEL
+
+
+def draw_online_access(layout: UILayout) -> None:
+    """Blender's own switch for the network, as long as it is off: setting up needs it."""
+    if bpy.app.online_access:
+        return
+    row = layout.row()
+    row.use_property_split = False  # its label needs the whole width
+    row.enabled = not bpy.app.online_access_override
+    row.prop(bpy.context.preferences.system, "use_online_access")

@@ -8,7 +8,7 @@ from bpy.types import Context, Panel, Scene, UILayout
 from ...backend.protocol import FPS, ProtocolError
 from .. import camera, compat
 from ..properties import SANAWM_PG_shot, presets
-from .parts import SidebarPanel, draw_sentence
+from .parts import SidebarPanel, draw_sentence, reads_prompt
 
 
 class SANAWM_PT_shot(SidebarPanel, Panel):
@@ -36,7 +36,7 @@ def _draw_camera(layout: UILayout, context: Context, settings: SANAWM_PG_shot) -
     except ProtocolError as error:
         draw_sentence(layout, context, str(error), icon="ERROR")
     else:
-        draw_sentence(layout, context, f"Filmed by the scene's camera, {filming.name}")
+        draw_sentence(layout, context, f"Scene camera: {filming.name}")
 
 
 def _draw_range(layout: UILayout, context: Context, settings: SANAWM_PG_shot) -> None:
@@ -45,21 +45,20 @@ def _draw_range(layout: UILayout, context: Context, settings: SANAWM_PG_shot) ->
         column = layout.column(align=True)
         column.prop(settings, "frame_start")
         column.prop(settings, "frame_end")
-    draw_sentence(layout, context, _length_in_words(context.scene, settings))
+    try:
+        draw_sentence(layout, context, _length_in_words(context.scene, settings))
+    except ProtocolError as error:
+        draw_sentence(layout, context, str(error), icon="ERROR")
 
 
 def _length_in_words(scene: Scene, settings: SANAWM_PG_shot) -> str:
     start, end = settings.range_of(scene)
     preset = presets().get(settings.preset)
-    try:
-        samples = camera.sample_count(scene, start, end, preset.variant if preset else "bidirectional")
-    except ProtocolError as error:
-        return str(error)
-    fps = camera.scene_fps(scene)
-    return (
-        f"{end - start + 1} frames at {fps:g} fps ({(end - start + 1) / fps:.2f} s) "
-        f"give a clip of {samples / FPS:.2f} s"
-    )
+    samples = camera.sample_count(scene, start, end, preset.variant if preset else "bidirectional")
+    frames, fps = end - start + 1, camera.scene_fps(scene)
+    # The last sample may lie just behind the range; the strip ends with the range all the same.
+    clip_s = min(frames / fps, samples / FPS)
+    return f"{frames} frames at {fps:g} fps ({frames / fps:.2f} s) give a clip of {clip_s:.2f} s"
 
 
 def _draw_first_frame(layout: UILayout, settings: SANAWM_PG_shot) -> None:
@@ -70,6 +69,7 @@ def _draw_first_frame(layout: UILayout, settings: SANAWM_PG_shot) -> None:
 
 def _draw_prompt(layout: UILayout, settings: SANAWM_PG_shot) -> None:
     column = layout.column()
+    column.active = reads_prompt(presets().get(settings.preset))
     if settings.prompt_text is None:
         compat.textbox(column, settings, "prompt", placeholder="What the clip shows")
     column.prop(settings, "prompt_text")
