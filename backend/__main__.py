@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -24,6 +25,7 @@ def main(argv: list[str]) -> int:
 
         return train(argv[1:])
     arguments = _parser().parse_args(argv)
+    _fix_threads()
     stop = threading.Event()
     _stop_on_signals(stop)
     try:
@@ -73,6 +75,17 @@ def _device(text: str) -> str:
     if kind not in ("cpu", "cuda") or (index and not index.isdecimal()) or text == "cpu:":
         raise argparse.ArgumentTypeError(f"{text!r} is not a device; use cpu, cuda or cuda:N")
     return text
+
+
+def _fix_threads() -> None:
+    """Half of the cores, at most 8: the rest is for Blender and the encoder. Set before torch is loaded.
+
+    The number has to be the same in every run, because sums depend on how they are split; OMP_NUM_THREADS
+    overrides it.
+    """
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(min(max(usable // 2, 1), 8)))
+    os.environ.setdefault("MKL_CBWR", "AUTO")  # one code path of MKL, wherever arrays lie in memory
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

@@ -140,8 +140,8 @@ class Heartbeat:
             try:
                 self._beat()
             except OSError as error:
-                # A full disk or a vanished folder is the main thread's to report.
-                print(f"The heartbeat could not be written: {error}.", file=sys.stderr)
+                # A full disk or a vanished folder ends the job in the main thread, which has the words for it.
+                print(f"In the background: {error}.", file=sys.stderr)
 
     def __enter__(self) -> Heartbeat:
         self._thread.start()

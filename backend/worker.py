@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .progress import HEARTBEAT_S, Cancelled, Heartbeat, Progress, Stopped
-from .protocol import JobFolder, JobState, ProtocolError, StateRecord, list_jobs, worker_lock
+from .protocol import (
+    JobFolder,
+    JobState,
+    Preset,
+    ProtocolError,
+    StateRecord,
+    list_jobs,
+    worker_lock,
+)
 from .video import VideoError
 
 if TYPE_CHECKING:
@@ -40,19 +48,20 @@ class ModelShelf:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self._models: dict[str, Models] = {}
+        self._models: dict[tuple[str, bool], Models] = {}
 
-    def get(self, name: str) -> Models:
-        """The model of a preset.
+    def get(self, preset: Preset) -> Models:
+        """What the preset needs.
 
         Raises:
             ProtocolError: there is no such model, or its files are missing or damaged.
         """
         from .pipeline import load_models
 
-        if name not in self._models:
-            self._models[name] = load_models(name, self.device)
-        return self._models[name]
+        wanted = preset.model, preset.network_blend > 0
+        if wanted not in self._models:
+            self._models[wanted] = load_models(preset, self.device)
+        return self._models[wanted]
 
 
 class Worker:
@@ -235,7 +244,7 @@ def _make(job: JobFolder, shelf: ModelShelf, progress: Progress) -> StateRecord:
         raise
     except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
         raise ProtocolError(f"shot.json is not usable: {error}. Export the shot again.") from error
-    models = shelf.get(shot.preset.model)
+    models = shelf.get(shot.preset)
     progress.check()
 
     from .pipeline import make_clip

@@ -7,6 +7,7 @@ classes as the released stage 1, predicts what to change in the projection's hol
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -32,7 +33,7 @@ _FRAMES_AT_ONCE = 32
 @dataclass(frozen=True)
 class EmbeddedConfig:
     """Attributes:
-    raster: (width, height) in pixels at which the network runs, whatever the clip's size.
+    raster: (width, height) in pixels at which the network runs; clips of another shape get as many pixels.
     hidden_size, blocks, mlp_ratio: of the stage-1 network.
     filter_width: channels of the pixel filter.
     default_blend: recommended strength of the residual, 0..1; what the model card's gate allows.
@@ -45,11 +46,11 @@ class EmbeddedConfig:
     filter_width: int = 32
     default_blend: float = 0.0
 
-    @property
-    def projection_size(self) -> tuple[int, int]:
-        """(width, height) at which clips are projected for the network, then averaged to the raster, so that
-        edges come out smooth."""
-        return (PROJECTION_SCALE * self.raster[0], PROJECTION_SCALE * self.raster[1])
+    def raster_for(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """The raster, in multiples of 8, for a clip of `image_size` (width, height) in pixels."""
+        scale = math.sqrt(math.prod(self.raster) / math.prod(image_size))
+        width, height = (max(PATCH, PATCH * round(scale * side / PATCH)) for side in image_size)
+        return width, height
 
     @property
     def stage1(self) -> Stage1Config:
@@ -96,8 +97,9 @@ class EmbeddedModel(nn.Module):
 
     How a clip is made, frame by frame where it is large and at once where it is small:
 
-        small = model.config.projection_size                      # a second, small projection: cheap, and the
-        builder = RasterClipBuilder(model.config.raster)          # one the network was trained with
+        raster = model.config.raster_for(clip size)
+        small = projection_size(raster)                           # a second, small projection: cheap, and the
+        builder = RasterClipBuilder(raster)                       # one the network was trained with
         for frame in project(blockout, camera.fitted_to(small), first frame scaled to small, small):
             builder.add(frame.base, frame.guide, frame.visible, frame.inverse_depth, frame.is_sky)
         inputs = model.condition(builder.build(), camera)
@@ -171,6 +173,12 @@ class EmbeddedModel(nn.Module):
                 )
             ]
         )
+
+
+def projection_size(raster: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) at which clips are projected for the network, then averaged to the raster, so that edges
+    come out smooth."""
+    return (PROJECTION_SCALE * raster[0], PROJECTION_SCALE * raster[1])
 
 
 def camera_inputs(path: CameraPath, clip: RasterClip) -> tuple[Tensor, Tensor]:

@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rays into the blockout, and the first frame seen from every pose of the camera path."""
+
+from .projected import ProjectedFrame, project
+
+__all__ = ["ProjectedFrame", "project"]

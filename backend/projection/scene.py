@@ -54,7 +54,9 @@ class _Part:
         self.faces = faces
         self.motion = motion
         low, high = corners.min((0, 1)), corners.max((0, 1))
-        self.box = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
+        self.box = np.array(
+            [[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])]
+        )
         self._scene = EmbreeScene(robust=True)
         self._mesh = TriangleMesh(self._scene, (corners - self.center).astype(np.float32))
 
@@ -79,7 +81,9 @@ class _Part:
         reach = np.ones(len(origins), np.float32)
         return self._scene.run(origins, directions, query="OCCLUDED", dists=reach) >= 0
 
-    def _to_rest(self, origins: np.ndarray, directions: np.ndarray, sample: int) -> tuple[np.ndarray, np.ndarray]:
+    def _to_rest(
+        self, origins: np.ndarray, directions: np.ndarray, sample: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         # An affine map keeps the distance along an unnormalised ray, so hits need no scaling back.
         inverse = np.linalg.inv(self.pose(sample))
         turn = inverse[:3, :3].T
@@ -100,7 +104,9 @@ class RayScene:
         self.blockout = blockout
         self._face_normals = _face_normals(blockout)
         solid = np.flatnonzero(np.abs(self._face_normals).sum(1) > 0)
-        motion_of = {int(index): motion for index, motion in zip(blockout.moving, blockout.motion, strict=True)}
+        motion_of = {
+            int(index): motion for index, motion in zip(blockout.moving, blockout.motion, strict=True)
+        }
         shared: dict[bytes, list[int]] = {}
         for index, motion in motion_of.items():
             shared.setdefault(motion.tobytes(), []).append(index)
@@ -128,7 +134,9 @@ class RayScene:
         """
         width, height = size
         if width < 1 or height < 1:
-            raise ProtocolError(f"An image of {width} x {height} pixels cannot be seen; both must be positive.")
+            raise ProtocolError(
+                f"An image of {width} x {height} pixels cannot be seen; both must be positive."
+            )
         self._check_sample(sample)
         depth_m = np.full((height, width), np.inf, np.float32)
         face = np.full((height, width), -1, np.int32)
@@ -137,7 +145,11 @@ class RayScene:
         color = np.empty((height, width, 3), np.float32)
         color[:] = self.blockout.background
         face_normals, face_colors = self._faces_at(sample)
-        windows = [(part, _window(part, c2w, intrinsics, size, sample)) for part in self._parts if part.exists(sample)]
+        windows = [
+            (part, _window(part, c2w, intrinsics, size, sample))
+            for part in self._parts
+            if part.exists(sample)
+        ]
         rows = max(1, RAYS_PER_BLOCK // width)
         for top in range(0, height, rows):
             block = slice(top, min(height, top + rows))

@@ -18,8 +18,8 @@ from .scene_files import SceneFile
 SCENES_USED = 40
 
 
-def fit_codec(config: RecipeConfig) -> Path:
-    """Fit to the first scenes of the training set, mirrored too; returns the codec's file."""
+def fit_codec(config: RecipeConfig) -> LinearCodec:
+    """Fit to the first scenes of the training set, mirrored too, and write `codec.safetensors`."""
     target = Path(config.folder) / "codec.safetensors"
     paths = sorted((Path(config.folder) / "train" / "scenes").glob("*.npz"))[:SCENES_USED]
     fit = CodecFit()
@@ -27,8 +27,9 @@ def fit_codec(config: RecipeConfig) -> Path:
         for path in paths:
             clips = _as_video(SceneFile.load(path).truth)
             add(torch.cat([clips, clips.flip(-1)]))
-    save_file({name: tensor.contiguous() for name, tensor in fit.solve().state_dict().items()}, target)
-    return target
+    codec = fit.solve()
+    save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, target)
+    return codec
 
 
 def codec_psnr(config: RecipeConfig, codec: LinearCodec) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..models.embedded import PROJECTION_SCALE
+from ..models.embedded import projection_size
 from ..projection.scene import RayScene
 from ..protocol import atomic
 from ..protocol.blockout import Blockout
@@ -116,7 +116,7 @@ def _render_scene(config: RecipeConfig, part: str, index: int, raster: tuple[int
 def _filmed(
     scene: TrainingScene, rays: RayScene, paths: dict[str, CameraPath], raster: tuple[int, int]
 ) -> SceneFile:
-    large = (raster[0] * PROJECTION_SCALE, raster[1] * PROJECTION_SCALE)
+    large = projection_size(raster)
     truth = [
         [_bytes(render_frame(scene, rays, path, sample, raster)) for sample in range(len(path))]
         for path in paths.values()

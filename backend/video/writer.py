@@ -186,7 +186,11 @@ class ClipWriter:
 
 
 def _ffmpeg() -> list[str]:
-    return [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
+    try:
+        program = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise VideoError("The video encoder is missing; set up the backend again.") from error
+    return [program, "-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
 
 
 def _check_exit(code: int, log: str) -> None:

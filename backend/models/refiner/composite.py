@@ -36,16 +36,8 @@ def composite(
 
     Returns:
         (H, W, 3) float32, 0..1 in the holes.
-
-    Raises:
-        ValueError: frame and raster are not of the same shape.
     """
     height, width = base.shape[:2]
-    if abs(width / height - residual.shape[2] / residual.shape[1]) > 0.02 * width / height:
-        raise ValueError(
-            f"A frame of {width} x {height} has not the shape of the network's raster of "
-            f"{residual.shape[2]} x {residual.shape[1]}; use a clip size of that shape or a blend of 0."
-        )
     hole = 1 - visible
     if strength == 0 or not hole.any():
         return base

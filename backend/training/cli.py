@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""python -m backend train STEP: the embedded model from nothing to the files that ship.
+
+The steps in their order: data, codec, network, card, export. Each goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from ..weights.embedded import FOLDER, save_embedded
+from .clip_files import project_missing
+from .config import RecipeConfig
+from .fit_codec import codec_psnr, fit_codec
+from .residual_flow import train, trained_model
+from .scene_files import render_missing
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "embedded.json"
+
+
+def main(argv: list[str]) -> int:
+    """Run one step; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m backend train", description=__doc__)
+    parser.add_argument("step", choices=tuple(_STEPS), help="what to do")
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: the embedded model's")
+    parser.add_argument("--until", type=int, metavar="STEP", help="of network: stop after this many steps")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    try:
+        config = RecipeConfig.load(arguments.config)
+        for line in _STEPS[arguments.step](config, arguments):
+            print(time.strftime("%H:%M:%S"), line, flush=True)
+    except (OSError, ValueError) as error:
+        print(f"The training step {arguments.step} cannot run: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped; the same command goes on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _data(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
+    yield from render_missing(config)
+    yield from project_missing(config)
+
+
+def _codec(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
+    codec = fit_codec(config)
+    yield f"the codec keeps {codec_psnr(config, codec):.2f} dB of the held-out clips"
+
+
+def _network(config: RecipeConfig, arguments: argparse.Namespace) -> Iterator[str]:
+    yield from train(config, arguments.until)
+
+
+def _card(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
+    from .report import heldout_report
+
+    yield from heldout_report(config, trained_model(config))
+
+
+def _export(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
+    save_embedded(trained_model(config), FOLDER)
+    yield f"written to {FOLDER}"
+
+
+_STEPS: dict[str, Callable[[RecipeConfig, argparse.Namespace], Iterator[str]]] = {
+    "data": _data,
+    "codec": _codec,
+    "network": _network,
+    "card": _card,
+    "export": _export,
+}

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Recipe: the embedded network and its pixel filter, trained together to correct the projection's holes.
+
+Rectified flow with x0 prediction around the projection's latents. Most clips are trained at sigma 1, where
+the product samples in one step. Everything random in a step follows from (seed, step), so a run that was
+stopped goes on exactly as if it had not been.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from ..models.embedded import (
+    EmbeddedConfig,
+    EmbeddedModel,
+    camera_inputs,
+    condition_channels,
+    null_text,
+)
+from ..models.raster_clip import RasterClip
+from ..models.vae import LinearCodec
+from .augment import augmented
+from .checkpoint import TrainingState
+from .clip_files import ClipSet, TrainingClip
+from .config import RecipeConfig
+from .evaluate import curve_figures
+
+WARM_UP_STEPS = 40
+NOISE_SHIFT = 3.0
+LATENT_WEIGHT = 0.25
+# Mean square error below which a clip's holes count as solved; keeps the logarithm bounded.
+SOLVED_MSE = 0.002
+
+
+def new_model(config: RecipeConfig, codec: LinearCodec) -> EmbeddedModel:
+    """Untrained, with weights drawn from the seed; its residual is zero."""
+    torch.manual_seed(config.seed)
+    model = EmbeddedModel(
+        EmbeddedConfig(
+            raster=config.heldout_raster,
+            hidden_size=config.hidden_size,
+            blocks=config.blocks,
+            mlp_ratio=config.mlp_ratio,
+            filter_width=config.filter_width,
+        )
+    )
+    model.codec = codec.requires_grad_(False)
+    return model
+
+
+def trained_model(config: RecipeConfig) -> EmbeddedModel:
+    """The averaged model of the last checkpoint.
+
+    Raises:
+        FileNotFoundError: nothing has been trained yet.
+    """
+    folder = Path(config.folder)
+    state = TrainingState(new_model(config, LinearCodec.load(folder / "codec.safetensors")), config)
+    checkpoint = folder / "checkpoint.safetensors"
+    if not checkpoint.exists():
+        raise FileNotFoundError(f"there is no {checkpoint}; train the network first.")
+    state.resume(checkpoint)
+    return state.averaged_model()
+
+
+def train(config: RecipeConfig, until_step: int | None = None) -> Iterator[str]:
+    """Train to the end, or to `until_step`, from the last checkpoint if there is one; yields progress lines.
+
+    Figures on held-out clips go to `curve.csv` at every checkpoint.
+    """
+    folder = Path(config.folder)
+    model = new_model(config, LinearCodec.load(folder / "codec.safetensors"))
+    state = TrainingState(model, config)
+    state.resume(folder / "checkpoint.safetensors")
+    clips, heldout = ClipSet(config, "train"), ClipSet(config, "heldout")
+    last = config.steps if until_step is None else min(until_step, config.steps)
+    started_s = time.process_time() - state.cpu_s
+    while state.step < last:
+        loss = _step(state, model, clips, config)
+        state.cpu_s = time.process_time() - started_s
+        if state.step % 10 == 0:
+            yield f"step {state.step} of {config.steps}, loss {loss:.3f}, {state.cpu_s:.0f} CPU seconds"
+        if state.step % config.evaluate_every == 0 or state.step == last:
+            state.save(folder / "checkpoint.safetensors")
+            figures = curve_figures(state.averaged_model(), heldout)
+            _append(folder / "curve.csv", {"step": state.step, "cpu_s": round(state.cpu_s), **figures})
+            yield f"held-out: {figures}"
+
+
+def _step(state: TrainingState, model: EmbeddedModel, clips: ClipSet, config: RecipeConfig) -> float:
+    generator = Generator().manual_seed(config.seed * 1_000_003 + state.step)
+    batch = [augmented(clips[index], generator) for index in _batch_indices(state.step, len(clips), config)]
+    loss = batch_loss(model, batch, config, generator)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(state.parameters, config.clip_norm)
+    state.apply(learning_rate(config, state.step))
+    return float(loss.detach())
+
+
+def _batch_indices(step: int, count: int, config: RecipeConfig) -> list[int]:
+    """Clips of one step: every clip once an epoch, each epoch in its own order."""
+    indices = []
+    for position in range(step * config.batch_clips, (step + 1) * config.batch_clips):
+        epoch, place = divmod(position, count)
+        order = torch.randperm(count, generator=Generator().manual_seed(config.seed + epoch))
+        indices.append(int(order[place]))
+    return indices
+
+
+def learning_rate(config: RecipeConfig, step: int) -> float:
+    """A short warm-up, flat to the middle, then a cosine to zero."""
+    progress = step / config.steps
+    fall = 1.0 if progress < 0.5 else 0.5 + 0.5 * math.cos(math.pi * (2 * progress - 1))
+    return config.learning_rate * fall * min(1.0, (step + 1) / WARM_UP_STEPS)
+
+
+def batch_loss(
+    model: EmbeddedModel, batch: list[TrainingClip], config: RecipeConfig, generator: Generator
+) -> Tensor:
+    """Log error in the holes' pixels before and after the filter, and latent error."""
+    with torch.no_grad():
+        base, channels, camera, plucker = _stacked(model.codec, batch)
+        truth = torch.stack([clip.truth for clip in batch])
+        clean = model.codec.encode(truth.transpose(1, 2))
+        sigma = _sigmas(len(batch), config.one_step_share, generator)[:, None, None, None, None]
+        noise = torch.randn(clean.shape, generator=generator)
+        noisy = (1 - sigma) * clean + sigma * noise
+        noisy[:, :, :1] = base[:, :, :1]
+        timesteps = (1000 * sigma[:, :, 0, 0]).expand(-1, -1, clean.shape[2]).clone()
+        timesteps[..., 0] = 0
+    text, mask = null_text(len(batch), clean.device)
+    inputs = torch.cat([noisy, channels], dim=1)
+    change = model.stage1(inputs, timesteps, text, mask, camera, plucker)
+    latent_error = (base + change - clean)[:, :, 1:].square().mean()
+    difference = model.codec.decode_difference(change).transpose(1, 2)
+    wanted = truth - torch.stack([clip.projection.base for clip in batch])
+    holes = 1 - torch.stack([clip.projection.visible for clip in batch])
+    raw = _hole_error(difference[:, 1:], wanted[:, 1:], holes[:, 1:])
+    frames = 1 + torch.randperm(truth.shape[1] - 1, generator=generator)[: config.filter_frames]
+    filtered = _filtered(model, batch, difference, frames)
+    final = _hole_error(filtered, wanted[:, frames], holes[:, frames])
+    return 0.5 * raw + final + LATENT_WEIGHT * latent_error
+
+
+def _stacked(codec: LinearCodec, batch: list[TrainingClip]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Base latents, condition channels, camera tokens and Plücker chunks of a batch."""
+    rows = []
+    for clip in batch:
+        base = codec.encode(clip.projection.base.transpose(0, 1)[None])
+        channels = condition_channels(codec, base, clip.projection)
+        rows.append((base[0], channels[0], *camera_inputs(clip.path, clip.projection)))
+    base, channels, camera, plucker = (torch.stack(column) for column in zip(*rows, strict=True))
+    return base, channels, camera, plucker
+
+
+def _sigmas(count: int, one_step_share: float, generator: Generator) -> Tensor:
+    """(count,) noise levels: 1 in the given share, else shifted logit-normal."""
+    drawn = torch.sigmoid(torch.randn(count, generator=generator))
+    shifted = NOISE_SHIFT * drawn / (1 + (NOISE_SHIFT - 1) * drawn)
+    return torch.where(torch.rand(count, generator=generator) < one_step_share, torch.ones(count), shifted)
+
+
+def _filtered(model: EmbeddedModel, batch: list[TrainingClip], difference: Tensor, frames: Tensor) -> Tensor:
+    """(B, len(frames), 3, h, w) after the pixel filter."""
+
+    def picked(clip: RasterClip) -> tuple[Tensor, ...]:
+        return tuple(images[frames] for images in (clip.base, clip.guide, clip.visible, clip.nearness))
+
+    seen = (torch.cat(images) for images in zip(*(picked(clip.projection) for clip in batch), strict=True))
+    flat = model.filter(difference[:, frames].flatten(0, 1), *seen)
+    return flat.unflatten(0, (len(batch), len(frames)))
+
+
+def _hole_error(change: Tensor, wanted: Tensor, holes: Tensor) -> Tensor:
+    """Mean over clips of the logarithm of the mean square error in the holes."""
+    weight = holes.expand_as(wanted)
+    squares = ((change - wanted).square() * weight).sum((1, 2, 3, 4))
+    # A clip with hardly any hole must not shout.
+    return torch.log(squares / (weight.sum((1, 2, 3, 4)) + 0.01 * wanted[0].numel()) + SOLVED_MSE).mean()
+
+
+def _append(path: Path, row: dict[str, float]) -> None:
+    fresh = not path.exists()
+    with open(path, "a", newline="") as stream:
+        writer = csv.DictWriter(stream, row)
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
