@@ -197,8 +197,8 @@ class Supervisor:
         return job if job and job.is_active else None
 
     def reload(self) -> None:
-        """Forget the open .blend; the next tick finds its jobs again."""
-        self._project = None
+        """Forget the open .blend and its jobs; the next tick finds them again."""
+        self._project, self.jobs, self.trouble = None, {}, ""
 
     def tick(self, now: float) -> float:
         """Do what is due and return the seconds until the next call.

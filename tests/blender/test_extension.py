@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The installed extension: what it registers, what its panels draw, what it leaves behind."""
 
+import json
+import os
+import sys
+import time
 from types import SimpleNamespace
 
 import bpy
@@ -139,7 +143,42 @@ def test_an_image_as_first_frame_is_asked_for(film):
     assert "Choose the image of the first frame" in drawn("SANAWM_PT_clip")
 
 
+def test_export_job_writes_what_generate_writes_and_queues_nothing(film, addon, protocol, tmp_path):
+    film.camera = bpy.data.objects["Shot Camera"]
+    assert bpy.ops.sanawm.export_job(directory=str(tmp_path / "to send")) == {"FINISHED"}
+    (exported,) = (tmp_path / "to send").iterdir()
+    exported = protocol.JobFolder(exported)
+    addon("paths").preferences().backend_folder = str(tmp_path / "nowhere")
+    shot, first_frame_png = addon("shots").export(bpy.context)
+    queued = addon("session").supervisor.submit(shot, first_frame_png).folder
+
+    assert exported.state() is None and queued.state().state == "queued"
+    files = {job: {path.name for path in job.path.iterdir()} for job in (queued, exported)}
+    assert files[queued] - files[exported] == {"state.json"}
+    assert exported.shot() == queued.shot()
+    assert exported.shot().preset.model == "embedded" and len(exported.shot().camera) == 9
+    assert exported.shot().camera.image_size == (320, 176)
+    assert len(exported.shot().blockout.faces) > 1000
+    assert exported.first_frame_png.read_bytes() == queued.first_frame_png.read_bytes()
+    assert addon("session").supervisor.jobs.keys() == {queued.name}
+    record = json.loads(exported.shot_json.read_text())
+    assert {name for name in record if str(tmp_path) in str(record[name])} == {"source"}
+
+
+def test_export_job_without_a_folder_is_refused(film):
+    with pytest.raises(RuntimeError, match="Choose a folder"):
+        bpy.ops.sanawm.export_job()
+
+
+def test_an_unsaved_file_exports_too(empty_file, tmp_path):
+    bpy.ops.sanawm.add_demo_scene()
+    bpy.context.scene.render.resolution_percentage = 10
+    assert bpy.ops.sanawm.export_job(directory=str(tmp_path)) == {"FINISHED"}
+    assert not bpy.ops.sanawm.generate.poll()
+
+
 def test_findings_are_shown_until_the_shot_changes(film):
+    film.camera.data.animation_data_clear()
     film.camera.data.lens = 200
     assert bpy.ops.sanawm.check_shot() == {"FINISHED"}
     assert "change the focal length" in drawn("SANAWM_PT_clip")
@@ -197,3 +236,64 @@ def test_a_clip_that_cannot_be_placed_says_why(queued, addon, protocol):
         queued.folder.state_file.move(protocol.JobState(state), f"It is {state}.")
     addon("session").tick()
     assert "has no clip" in drawn("SANAWM_PT_clip")
+
+
+@pytest.fixture
+def set_up(film, addon, extension, tmp_path, monkeypatch):
+    """A backend of an earlier set-up in a folder of its own, and a package index that has nothing."""
+    folder = tmp_path / "backend"
+    python = folder / "env-1" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    pointer = {"schema": 1, "python": str(python), "device": "cpu", "versions": {"torch": "1.2.3"}}
+    (folder / "current.json").write_text(json.dumps({**pointer, "requirements": [], "token": "t"}))
+    addon("paths").preferences().backend_folder = str(folder)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    bpy.context.preferences.system.use_online_access = True
+    yield addon("session")
+    bpy.context.preferences.system.use_online_access = False
+    addon("session").setup = None
+
+
+def wait_for_set_up(session):
+    deadline = time.monotonic() + 120
+    while session.is_setting_up():
+        assert time.monotonic() < deadline
+        session.tick()
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links an interpreter")
+def test_a_failed_set_up_says_what_failed_and_leaves_the_old_backend_usable(set_up, extension):
+    assert bpy.ops.sanawm.set_up_backend() == {"FINISHED"}
+    assert not bpy.ops.sanawm.set_up_backend.poll()
+    assert "Cancel" in drawn_preferences(extension)
+    wait_for_set_up(set_up)
+    shown = drawn_preferences(extension)
+    assert set_up.setup.outcome == "failed"
+    assert "The package index has no pip" in shown and "Open Log" in shown
+    assert "The backend is ready: torch 1.2.3 on cpu" in shown
+    assert set_up.setup.log.read_text()
+    assert bpy.ops.sanawm.generate.poll()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links an interpreter")
+def test_a_cancelled_set_up_leaves_the_old_backend_usable(set_up, extension):
+    bpy.ops.sanawm.set_up_backend()
+    while set_up.is_setting_up() and set_up.setup.fraction == 0:
+        set_up.tick()
+        time.sleep(0.02)
+    assert bpy.ops.sanawm.cancel_set_up() == {"FINISHED"}
+    wait_for_set_up(set_up)
+    assert set_up.setup.outcome == "cancelled"
+    shown = drawn_preferences(extension)
+    assert "cancelled" in shown and "The backend is ready" in shown
+
+
+def test_setting_up_waits_for_online_access(film, addon, tmp_path):
+    addon("paths").preferences().backend_folder = str(tmp_path / "nowhere")
+    bpy.context.preferences.system.use_online_access = False
+    assert not bpy.ops.sanawm.set_up_backend.poll()
+    with pytest.raises(RuntimeError, match="allow online access"):
+        bpy.ops.sanawm.set_up_backend()
