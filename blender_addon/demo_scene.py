@@ -265,7 +265,7 @@ def _camera(scene: Scene) -> None:
         scene.collection.objects.link(obj)
     camera.parent = dolly
     camera.location.z = 1.75
-    _key(dolly, "location", (-0.9, -1.6, 0), (-0.55, 0.0, 0))
+    _key(dolly, "location", (-0.9, -1.5, 0), (-0.55, 0.0, 0))
     before, after = (math.radians(91.0), 0, math.radians(4.0)), (math.radians(91.5), 0, math.radians(-4.5))
     _key(camera, "rotation_euler", before, after)
     _key(data, "lens", 28.0, 30.0)

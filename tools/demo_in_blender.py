@@ -107,23 +107,25 @@ def render_stills(scene: bpy.types.Scene, folder: Path) -> list[dict]:
         scene.camera = scene.sana_wm.camera
     for marker in scene.timeline_markers:
         marker.camera = None
-    render = scene.render
+    render, view = scene.render, scene.view_settings
     render.engine = "BLENDER_WORKBENCH"
-    scene.display.shading.color_type = "OBJECT"
-    # The clip and the first frame are sRGB pictures; a film look on top would be neither.
-    scene.view_settings.view_transform = "Standard"
     render.resolution_percentage = max(1, round(100 * STILL_WIDTH / render.resolution_x))
     if hasattr(render.image_settings, "media_type"):
         render.image_settings.media_type = "IMAGE"
     render.image_settings.file_format = "PNG"
     render.image_settings.color_mode = "RGB"
+    look = {name: getattr(view, name) for name in ("view_transform", "look", "exposure", "gamma")}
+    plain = {"view_transform": "Standard", "look": "None", "exposure": 0.0, "gamma": 1.0}
     stills = []
     for second in seconds:
         say("stills", f"Rendering the sequencer at {second} s", 0.82 + 0.15 * second / len(seconds))
         frame = start + second * fps
         scene.frame_set(math.floor(frame), subframe=frame % 1)
         still = {"second": second}
-        for name, use_sequencer in (("blockout", False), ("clip", True)):
+        # The clip has the scene's look from its first frame already.
+        for name, use_sequencer, settings in (("blockout", False, look), ("clip", True, plain)):
+            for setting, value in settings.items():
+                setattr(view, setting, value)
             render.use_sequencer = use_sequencer
             render.filepath = str(folder / f"{name}_{second:03d}.png")
             bpy.ops.render.render(write_still=True)
