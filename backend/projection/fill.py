@@ -100,28 +100,28 @@ class GuidedFill:
         ).astype(np.float32)
 
 
-def carried_deviation(deviation: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Spread a deviation from where it is known over the rest, smoother the further away (push-pull).
+def spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Carry values from where they are known over the rest, smoother the further away (push-pull).
 
     Args:
-        deviation: (H, W, 3) float32; ignored where `known` is 0.
+        values: (H, W, 3) float32; ignored where `known` is 0.
         known: (H, W) float32 weights, 0..1.
 
     Returns:
-        (H, W, 3) float32; `CARRIED` of the deviation where all is known.
+        (H, W, 3) float32; the values themselves where `known` is 1.
     """
-    levels = [(deviation * known[..., None], known)]
+    levels = [(values * known[..., None], known)]
     while min(levels[-1][1].shape) > 2:
-        values, weights = levels[-1]
-        levels.append((cv2.pyrDown(values), cv2.pyrDown(weights)))
-    values, weights = levels.pop()
-    spread = values / np.maximum(weights, 1e-4)[..., None] * np.minimum(1, 4 * weights)[..., None]
-    for values, weights in reversed(levels):
+        weighted, weights = levels[-1]
+        levels.append((cv2.pyrDown(weighted), cv2.pyrDown(weights)))
+    weighted, weights = levels.pop()
+    carried = weighted / np.maximum(weights, 1e-4)[..., None] * np.minimum(1, 4 * weights)[..., None]
+    for weighted, weights in reversed(levels):
         height, width = weights.shape
-        coarse = cv2.pyrUp(spread, dstsize=(width, height))
+        coarse = cv2.pyrUp(carried, dstsize=(width, height))
         trust = np.minimum(1, weights)[..., None]
-        spread = values / np.maximum(weights, 1e-4)[..., None] * trust + coarse * (1 - trust)
-    return CARRIED * spread
+        carried = weighted / np.maximum(weights, 1e-4)[..., None] * trust + coarse * (1 - trust)
+    return carried
 
 
 def _surface_features(hits: Hits, solid: np.ndarray, unit_m: float) -> np.ndarray:

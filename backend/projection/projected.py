@@ -10,7 +10,7 @@ import numpy as np
 
 from ..protocol.blockout import Blockout
 from ..protocol.camera_path import CameraPath
-from .fill import GuidedFill, carried_deviation
+from .fill import CARRIED, GuidedFill, spread
 from .scene import RayScene
 from .warp import FirstFrameWarp
 
@@ -70,6 +70,6 @@ def _completed(
     deviation = color - predicted
     for part in (~is_sky, is_sky):
         if part.any():
-            filled[part] += carried_deviation(deviation, visible * part)[part]
+            filled[part] += CARRIED * spread(deviation, visible * part)[part]
     share = visible[..., None]
     return color * share + filled.clip(0, 1) * (1 - share)

@@ -51,7 +51,7 @@ class FirstFrameWarp:
         u, v, inverse_depth, slope_u, slope_v = self._in_first_frame(hits, sample)
         sky = hits.is_sky
         inside = (u > -1) & (v > -1) & (u < width) & (v < height)
-        u, v = np.where(inside, u, -1), np.where(inside, v, -1)
+        u, v = (_snapped(np.where(inside, place, -1)) for place in (u, v))
         left, top = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)
         right_share, low_share = u - left, v - top
         tolerance = SAME_SURFACE_SHARE * inverse_depth + SAME_SURFACE_REST
@@ -118,6 +118,12 @@ class FirstFrameWarp:
             for axis, focal in ((0, fx), (1, fy))
         )
         return u, v, first_depth, slope_u, slope_v
+
+
+def _snapped(place: np.ndarray) -> np.ndarray:
+    """On the pixel centre where it is next to it: a camera at rest must not blur by rounding."""
+    centre = np.rint(place)
+    return np.where(np.abs(place - centre) < 2e-3, centre, place)
 
 
 def depth_edges(inverse_depth: np.ndarray) -> np.ndarray:
