@@ -63,7 +63,7 @@ def project(
 def _completed(
     color: np.ndarray, visible: np.ndarray, predicted: np.ndarray, is_sky: np.ndarray
 ) -> np.ndarray:
-    """The warped picture where it is visible, elsewhere the prediction, drawn to the visible neighbourhood."""
+    """The warped picture where it is visible; elsewhere the prediction, drawn to what lies around it."""
     if visible.min() == 1:
         return color
     filled = predicted.copy()

@@ -27,7 +27,7 @@ class Hits:
         normals: (H, W, 3) float32, world, unit length, turned towards the camera; 0 in the sky.
         object_id: (H, W) int32, index into the blockout's objects; -1 in the sky.
         face: (H, W) int32, index into the blockout's faces; -1 in the sky.
-        color: (H, W, 3) float32, viewport shading of the object colours, sRGB 0..1; the background in the sky.
+        color: (H, W, 3) float32, object colours shaded as in the viewport, sRGB 0..1; background in the sky.
     """
 
     depth_m: np.ndarray

@@ -49,9 +49,11 @@ class FirstFrameWarp:
         """The first frame as seen from the pose that `hits` was cast from."""
         width, height = self._path.image_size
         u, v, inverse_depth, slope_u, slope_v = self._in_first_frame(hits, sample)
+        u, v = _snapped(u), _snapped(v)
         sky = hits.is_sky
+        u, v = _snapped(u), _snapped(v)
         inside = (u > -1) & (v > -1) & (u < width) & (v < height)
-        u, v = (_snapped(np.where(inside, place, -1)) for place in (u, v))
+        u, v = (np.where(inside, place, -1) for place in (u, v))
         left, top = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)
         right_share, low_share = u - left, v - top
         tolerance = SAME_SURFACE_SHARE * inverse_depth + SAME_SURFACE_REST

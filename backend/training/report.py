@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The model card's figures: four ways to make the held-out clips, the network's gate, and sheets to look at."""
+"""The model card's figures: the held-out clips made in every way, the network's gate, and sheets."""
 
 from __future__ import annotations
 

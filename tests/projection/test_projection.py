@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The first frame carried over the blockout: what it shows lands where the camera sees it, the rest is filled."""
+"""The first frame carried over the blockout: what it shows lands where it belongs, the rest is filled."""
 
 import numpy as np
 import pytest
