@@ -51,7 +51,6 @@ class FirstFrameWarp:
         u, v, inverse_depth, slope_u, slope_v = self._in_first_frame(hits, sample)
         u, v = _snapped(u), _snapped(v)
         sky = hits.is_sky
-        u, v = _snapped(u), _snapped(v)
         inside = (u > -1) & (v > -1) & (u < width) & (v < height)
         u, v = (np.where(inside, place, -1) for place in (u, v))
         left, top = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)

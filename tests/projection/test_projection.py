@@ -77,6 +77,20 @@ def test_a_camera_that_stands_still_gives_the_first_frame_bit_for_bit():
         np.testing.assert_array_equal(frame.base, noise)
 
 
+@pytest.mark.parametrize("column, row", [(0.9985, 0.0), (0.0, 0.9985), (-0.9985, -0.9985)])
+def test_a_place_just_inside_of_the_picture_may_be_rounded_out_of_it(column, row):
+    path = camera([[0, 0, 1.5]] * 2)
+    path.intrinsics[1, 2:] -= column, row
+    noise = np.random.default_rng(3).random((SIZE[1], SIZE[0], 3)).astype(np.float32)
+    frame = frames_of(blockout(), path, noise)[1]
+    step_u, step_v = round(column), round(row)
+    inner = slice(2, -2)
+    shifted = np.roll(noise, (-step_v, -step_u), axis=(0, 1))
+    seen = frame.visible[inner, inner] > 0.99
+    assert seen.mean() > 0.7
+    np.testing.assert_allclose(frame.base[inner, inner][seen], shifted[inner, inner][seen], atol=0.01)
+
+
 @pytest.mark.parametrize(
     "move",
     [
