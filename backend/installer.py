@@ -268,10 +268,11 @@ def _step(command: list[str], out, log: Path, follow: Callable[[str], None]) -> 
 
 def _explain(text: str, log: Path) -> str:
     """One sentence for the user from what venv or pip said."""
-    if re.search(r"ensurepip is not available|No module named '?(ensurepip|venv)", text):
+    if re.search(r"ensurepip is\s+not\s+available|No module named '?(ensurepip|venv)", text):
+        python = f"python{sys.version_info.major}.{sys.version_info.minor}"
         return (
             "This Python cannot make virtual environments; on Debian or Ubuntu run "
-            "`apt-get install python3-venv`, then try again."
+            f"`apt-get install {python}-venv`, then try again."
         )
     if "No space left on device" in text:
         return "The disk is full; make room, then set up the backend again."

@@ -51,7 +51,8 @@ def find_backend(location: Path) -> Backend:
     try:
         pointer = json.loads((location / "current.json").read_text(encoding="utf-8"))
         python, device = Path(pointer["python"]), str(pointer["device"])
-        summary = f"torch {pointer['versions'].get('torch', '?')} on {device}"
+        torch_version = str(pointer["versions"].get("torch", "?")).partition("+")[0]
+        summary = f"torch {torch_version} on {'the CPU' if device == 'cpu' else device.upper()}"
     except FileNotFoundError:
         python = location / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         if not python.is_file():

@@ -8,6 +8,9 @@ from typing import Any
 import bpy
 from bpy.types import ImageFormatSettings, Scene, SequenceEditor, UILayout
 
+# From 4.5 on, a path property must say so, or the field turns red at the // of the .blend's folder.
+BLEND_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5) else set()
+
 
 def still_image_settings(image: ImageFormatSettings) -> list[tuple[Any, str, str]]:
     """From 5.0 on, a still format can be chosen only under the media type of stills."""
@@ -53,8 +56,9 @@ def show_in_sequencer(scene: Scene) -> None:
 
 
 def textbox(layout: UILayout, data: Any, name: str, placeholder: str) -> None:
-    """A text of several lines, which only 5.2 can draw; before, one line."""
+    """A text of several lines, which only 5.2 can draw, and without a label; before, one line."""
     if hasattr(layout, "textbox"):
+        layout.label(text=data.bl_rna.properties[name].name)
         layout.textbox(data, name, initial_visible_lines=3, placeholder=placeholder)
     else:
         layout.prop(data, name, placeholder=placeholder)

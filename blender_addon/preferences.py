@@ -10,6 +10,8 @@ from bpy.types import AddonPreferences, Context, UILayout
 from ..backend.protocol import ProtocolError
 from . import paths, session
 from .backend_process import find_backend
+from .compat import BLEND_RELATIVE
+from .panels.parts import draw_online_access
 
 
 class SANAWM_AP_preferences(AddonPreferences):
@@ -37,6 +39,7 @@ class SANAWM_AP_preferences(AddonPreferences):
         description="Where jobs and clips go; // is the folder of the .blend file",
         default="//sanawm/",
         subtype="DIR_PATH",
+        options=BLEND_RELATIVE,
     )
 
     def draw(self, _context: Context) -> None:
@@ -67,6 +70,7 @@ def _draw_backend(layout: UILayout, settings: SANAWM_AP_preferences) -> None:
     if session.setup is not None and session.setup.outcome != "done":
         layout.label(text=session.setup.message, icon="ERROR")
     layout.prop(settings, "device")
+    draw_online_access(layout)
     row = layout.row()
     row.operator("sanawm.set_up_backend", text=verb)
     if session.setup is not None:

@@ -18,6 +18,7 @@ from bpy.props import (
 from bpy.types import Object, PropertyGroup, Scene, Text, WindowManager
 
 from ..backend.protocol import Preset, list_presets
+from .compat import BLEND_RELATIVE
 from .paths import EXTENSION_ROOT
 
 
@@ -83,7 +84,10 @@ class SANAWM_PG_shot(PropertyGroup):
         ),
     )
     first_frame_path: StringProperty(
-        name="Image", description="The picture the clip begins with", subtype="FILE_PATH"
+        name="Image",
+        description="The picture the clip begins with",
+        subtype="FILE_PATH",
+        options=BLEND_RELATIVE,
     )
     preset: EnumProperty(
         name="Preset",

@@ -38,7 +38,7 @@ def obstacle_in_scene(scene: Scene) -> str:
     settings = scene.sana_wm
     try:
         camera.shot_camera(scene, settings.camera, *settings.range_of(scene))
-        _preset(scene)
+        _sample_count(scene, _preset(scene))
         if settings.first_frame_source == "IMAGE":
             _first_frame_file(scene)
     except ProtocolError as error:
@@ -109,13 +109,17 @@ def _film(context: Context) -> _Take:
     preset = _preset(scene)
     start, end = settings.range_of(scene)
     filming = camera.shot_camera(scene, settings.camera, start, end)
-    count = camera.sample_count(scene, start, end, preset.variant)
-    if count > limits.MAX_FRAMES:  # said before the camera is followed for minutes
-        raise ProtocolError(
-            f"The range gives {count} frames, but a clip has at most {limits.MAX_FRAMES}; split it."
-        )
+    count = _sample_count(scene, preset)  # refused before the camera is followed for minutes
     path = camera.export_camera(scene, context.view_layer, filming, start, count)
     return _Take(filming, start, end, preset, path)
+
+
+def _sample_count(scene: Scene, preset: Preset) -> int:
+    count = camera.sample_count(scene, *scene.sana_wm.range_of(scene), preset.variant)
+    wrong = limits.check_length(count, preset)
+    if wrong:
+        raise ProtocolError(wrong.message)
+    return count
 
 
 def _preset(scene: Scene) -> Preset:

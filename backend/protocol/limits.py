@@ -43,11 +43,32 @@ def frame_count_for(duration_s: float, variant: str = "bidirectional") -> int:
 
 def check(camera: CameraPath, preset: Preset) -> list[Finding]:
     """Everything about the camera that the model cannot film, or does not like; errors first."""
-    findings = [*_frame_count(camera, preset), *_field_of_view(camera, preset)]
+    length = check_length(len(camera), preset)
+    findings = [*([length] if length else []), *_field_of_view(camera, preset)]
     cut = _cut(camera)
     findings += [cut] if cut else _pace(camera)
     findings += _first_frame_size(camera, preset)
     return sorted(findings, key=lambda finding: not finding.is_error)
+
+
+def check_length(frames: int, preset: Preset) -> Finding | None:
+    """What is wrong with a clip of so many frames, if anything."""
+    stride = TEMPORAL_STRIDE if preset.variant == "bidirectional" else STREAMING_CHUNK
+    if frames < MIN_FRAMES:
+        return Finding(
+            True,
+            f"The range gives {frames} frames at {FPS} fps, but a clip needs at least {MIN_FRAMES} "
+            f"({(MIN_FRAMES - 1) / FPS:.2f} s); make the range longer.",
+        )
+    if frames > MAX_FRAMES:
+        return Finding(
+            True,
+            f"The range gives {frames} frames, but a clip has at most {MAX_FRAMES} "
+            f"({(MAX_FRAMES - 1) // FPS} s); shorten or split the range.",
+        )
+    if (frames - 1) % stride:
+        return Finding(True, f"The camera path has {frames} samples, but it needs {stride}k + 1.")
+    return None
 
 
 def require(camera: CameraPath, preset: Preset) -> list[str]:
@@ -78,25 +99,6 @@ def turn_rate_deg_s(camera: CameraPath) -> np.ndarray:
     rotation = camera.c2w[:, :3, :3]
     chord = np.linalg.norm(rotation[1:] - rotation[:-1], axis=(1, 2)) / math.sqrt(8)
     return np.degrees(2 * np.arcsin(np.clip(chord, 0, 1))) * FPS
-
-
-def _frame_count(camera: CameraPath, preset: Preset) -> Iterator[Finding]:
-    frames = len(camera)
-    stride = TEMPORAL_STRIDE if preset.variant == "bidirectional" else STREAMING_CHUNK
-    if frames < MIN_FRAMES:
-        yield Finding(
-            True,
-            f"The range gives {frames} frames at {FPS} fps, but a clip needs at least {MIN_FRAMES} "
-            f"({(MIN_FRAMES - 1) / FPS:.2f} s); make the range longer.",
-        )
-    elif frames > MAX_FRAMES:
-        yield Finding(
-            True,
-            f"The range gives {frames} frames, but a clip has at most {MAX_FRAMES} "
-            f"({(MAX_FRAMES - 1) // FPS} s); shorten or split the range.",
-        )
-    elif (frames - 1) % stride:
-        yield Finding(True, f"The camera path has {frames} samples, but it needs {stride}k + 1.")
 
 
 def _field_of_view(camera: CameraPath, preset: Preset) -> Iterator[Finding]:
@@ -139,7 +141,7 @@ def _pace(camera: CameraPath) -> Iterator[Finding]:
         yield Finding(
             False,
             f"The camera moves up to {speed:.2f} m/s; the model follows best below "
-            f"{GENTLE_SPEED_M_S:.1f} m/s.",
+            f"{GENTLE_SPEED_M_S:.2f} m/s.",
         )
     if turn > GENTLE_TURN_DEG_S * 1.01:
         yield Finding(

@@ -282,7 +282,7 @@ REFUSALS = {
     "cut": (jump, r"jumps 1.\d\d s into the range.*split the range"),
     "too short": (put("scene", "frame_end", 11), "needs at least 9"),
     "reversed": (put("scene", "frame_end", 0), "before it starts"),
-    "too long": (put("scene", "frame_end", 5000), "at most 961; split it"),
+    "too long": (put("scene", "frame_end", 5000), "at most 961 .* split the range"),
     "no camera": (lambda scene, camera: bpy.data.objects.remove(camera), "has no camera; add one"),
 }
 

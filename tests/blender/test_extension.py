@@ -273,7 +273,7 @@ def test_a_failed_set_up_says_what_failed_and_leaves_the_old_backend_usable(set_
     shown = drawn_preferences(extension)
     assert set_up.setup.outcome == "failed"
     assert "The package index has no pip" in shown and "Open Log" in shown
-    assert "The backend is ready: torch 1.2.3 on cpu" in shown
+    assert "The backend is ready: torch 1.2.3 on the CPU" in shown
     assert set_up.setup.log.read_text()
     assert bpy.ops.sanawm.generate.poll()
 
