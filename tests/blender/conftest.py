@@ -61,7 +61,7 @@ def film(empty_file, addon, tmp_path):
     addon("paths").preferences().backend_folder = str(ROOT / ".env" / "backend")
     bpy.ops.sanawm.add_demo_scene()
     scene = bpy.context.scene
-    scene.render.resolution_percentage = 25
+    scene.render.resolution_percentage, scene.display.render_aa = 25, "OFF"
     scene.sana_wm.range_source = "CUSTOM"
     scene.sana_wm.frame_start, scene.sana_wm.frame_end = 1, scene.render.fps // 2 + 1
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "film.blend"))

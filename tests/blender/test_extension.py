@@ -172,7 +172,7 @@ def test_export_job_without_a_folder_is_refused(film):
 
 def test_an_unsaved_file_exports_too(empty_file, tmp_path):
     bpy.ops.sanawm.add_demo_scene()
-    bpy.context.scene.render.resolution_percentage = 10
+    bpy.context.scene.render.resolution_percentage, bpy.context.scene.display.render_aa = 10, "OFF"
     assert bpy.ops.sanawm.export_job(directory=str(tmp_path)) == {"FINISHED"}
     assert not bpy.ops.sanawm.generate.poll()
 
