@@ -55,8 +55,9 @@ def load_models(preset: Preset, device: str) -> Models:
     try:
         return Models(load_embedded(device), file_hashes())
     except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+        why = " ".join(str(error).split())
         raise ProtocolError(
-            f"The embedded model's weights cannot be loaded ({error}); install the extension again."
+            f"The embedded model's weights cannot be loaded ({why}); install the extension again."
         ) from error
 
 

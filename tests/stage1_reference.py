@@ -78,3 +78,27 @@ def turned(yaw: float, pitch: float) -> torch.Tensor:
         [[1, 0, 0], [0, cp, -sp], [0, sp, cp]], dtype=torch.float64
     )
     return pose
+
+
+def pipeline_loop(model, scheduler, latents, first, text, mask, camera, plucker, steps):
+    """What the released diffusers pipeline does between its encoders and its decoder."""
+    scheduler.set_timesteps(steps)
+    pinned = torch.zeros_like(latents)
+    pinned[:, :, 0] = 1
+    latents = torch.where(pinned > 0, first, latents)
+    for t in scheduler.timesteps:
+        per_token = torch.minimum(t.expand(pinned.shape), 1000 * (1 - pinned))
+        velocity = model(
+            torch.cat([latents] * 2), torch.cat([per_token[:, :1, :, 0, 0]] * 2), text,
+            mask=mask, camera_conditions=camera, chunk_plucker=plucker, return_dict=False,
+        )[0]  # fmt: skip
+        negative, conditional = velocity.chunk(2)
+        velocity = negative + 5.0 * (conditional - negative)
+        flat = (1, latents.shape[1], -1)
+        stepped = scheduler.step(
+            -velocity.reshape(flat).transpose(1, 2), t, latents.reshape(flat).transpose(1, 2),
+            per_token_timesteps=per_token.reshape(flat)[:, 0], return_dict=False,
+        )[0]  # fmt: skip
+        stepped = stepped.transpose(1, 2).reshape(latents.shape)
+        latents = torch.where(t / 1000 - 1e-6 < 1 - pinned, stepped, latents)
+    return latents

@@ -43,7 +43,11 @@ class FirstFrameWarp:
         self.hits = scene.cast(path.c2w[0], path.intrinsics[0], path.image_size, 0)
         # A border of nan: pixels outside of the first frame agree with nothing.
         self._inverse_depth = np.pad(1 / self.hits.depth_m, 1, constant_values=np.nan)
-        self._edges = depth_edges(1 / self.hits.depth_m)
+        # 0 for what stands still, else a number for each moving object; the last entry is the sky's.
+        self._part_of_object = np.zeros(len(scene.blockout.object_names) + 1, np.uint8)
+        self._part_of_object[scene.blockout.moving] = 1 + np.arange(len(scene.blockout.moving)) % 255
+        self._parts = self._part_of_object[self.hits.object_id]
+        self._edges = _edges(self.hits, self._parts)
 
     def warp(self, hits: Hits, sample: int) -> Warped:
         """The first frame as seen from the pose that `hits` was cast from."""
@@ -56,8 +60,9 @@ class FirstFrameWarp:
         left, top = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)
         right_share, low_share = u - left, v - top
         tolerance = SAME_SURFACE_SHARE * inverse_depth + SAME_SURFACE_REST
+        parts = self._part_of_object[hits.object_id]
         # Where the first frame mixes two surfaces, it shows what mixes them too.
-        at_edge = depth_edges(1 / hits.depth_m)
+        at_edge = _edges(hits, parts)
         mixed = np.zeros((height, width, 3), np.float32)
         visible = np.zeros((height, width), np.float32)
         flat_depth, flat_color = self._inverse_depth.ravel(), self._frame.reshape(-1, 3)
@@ -69,6 +74,7 @@ class FirstFrameWarp:
                 agrees = np.where(sky, found == 0, (np.abs(found - expected) < tolerance) & (found > 0))
                 nearest = np.clip(down, 0, height - 1) * width + np.clip(across, 0, width - 1)
                 agrees &= at_edge | ~self._edges.ravel()[nearest]
+                agrees &= parts == self._parts.ravel()[nearest]
                 share = share_u * share_v * agrees
                 mixed += share[..., None] * flat_color[nearest]
                 visible += share
@@ -127,8 +133,13 @@ def _snapped(place: np.ndarray) -> np.ndarray:
     return np.where(np.abs(place - centre) < 2e-3, centre, place)
 
 
-def depth_edges(inverse_depth: np.ndarray) -> np.ndarray:
-    """(H, W) bool, pixels beside a jump in depth: there the first frame mixes two surfaces. Inverse depth
-    is affine on planes, so that its second difference finds jumps at any slope."""
+def _edges(hits: Hits, parts: np.ndarray) -> np.ndarray:
+    """(H, W) bool, pixels beside a jump in depth or beside another moving part: there two surfaces mix.
+
+    Inverse depth is affine on planes, so that its second difference finds jumps at any slope.
+    """
+    inverse_depth = 1 / hits.depth_m
     smooth = cv2.blur(inverse_depth, (3, 3), borderType=cv2.BORDER_REFLECT_101)
-    return np.abs(smooth - inverse_depth) > 0.01 * np.maximum(smooth, inverse_depth)
+    jumps = np.abs(smooth - inverse_depth) > 0.01 * np.maximum(smooth, inverse_depth)
+    around = np.ones((3, 3), np.uint8)
+    return jumps | (cv2.dilate(parts, around) != cv2.erode(parts, around))

@@ -36,7 +36,7 @@ WARM_UP_STEPS = 40
 NOISE_SHIFT = 3.0
 LATENT_WEIGHT = 0.25
 # Mean square error below which a clip's holes count as solved; keeps the logarithm bounded.
-SOLVED_MSE = 0.002
+SOLVED_MSE = 1e-4
 
 
 def new_model(config: RecipeConfig, codec: LinearCodec) -> EmbeddedModel:

@@ -85,7 +85,9 @@ def camera_gdn(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tensor) -> 
     out = torch.empty_like(v)
     beta, decay = beta.permute(0, 3, 1, 2).float()[..., None], decay.transpose(1, 2)
     for heads in _head_chunks(v):
-        num_states = _numerator_states(_by_head(k, heads), _by_head(v, heads), beta[:, heads], decay[:, heads])
+        num_states = _numerator_states(
+            _by_head(k, heads), _by_head(v, heads), beta[:, heads], decay[:, heads]
+        )
         num = _by_head(q, heads) @ num_states
         out[:, :, :, heads] = num.permute(0, 2, 3, 1, 4).to(out.dtype)
     return out

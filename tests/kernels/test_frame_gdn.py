@@ -44,7 +44,9 @@ def assert_close(name: str, actual: torch.Tensor, expected: torch.Tensor, tolera
 def test_matches_the_recurrence(shape, chunk_elements, nan_filled_buffers, monkeypatch):
     monkeypatch.setattr(vectorized, "_CHUNK_ELEMENTS", chunk_elements)
     q, k, v, beta, decay, rotary = problem(shape)
-    assert_close("main", frame_gdn(q, k, v, beta, decay, rotary), naive.frame_gdn(q, k, v, beta, decay, rotary), 1e-5)
+    assert_close(
+        "main", frame_gdn(q, k, v, beta, decay, rotary), naive.frame_gdn(q, k, v, beta, decay, rotary), 1e-5
+    )
     assert_close("camera", camera_gdn(q, k, v, beta, decay), naive.camera_gdn(q, k, v, beta, decay), 1e-5)
 
 
@@ -60,7 +62,9 @@ def test_bf16_inputs_are_scanned_in_fp32():
     q, k, v, beta, decay, rotary = problem(SHAPES[3], torch.bfloat16)
     out = frame_gdn(q, k, v, beta, decay, rotary)
     assert out.dtype == torch.bfloat16
-    assert torch.equal(out, vectorized.frame_gdn(*(x.float() for x in (q, k, v, beta)), decay, rotary).bfloat16())
+    assert torch.equal(
+        out, vectorized.frame_gdn(*(x.float() for x in (q, k, v, beta)), decay, rotary).bfloat16()
+    )
     assert_close("main", out, naive.frame_gdn(q, k, v, beta, decay, rotary), 4e-3)
 
 

@@ -9,13 +9,21 @@ from safetensors.torch import save_file
 from backend.models.stage1 import Stage1Config, Stage1Transformer, load
 
 SMALL = Stage1Config(
-    in_channels=8, out_channels=8, num_layers=4, hidden_size=48, head_dim=24, num_cross_heads=4, caption_channels=20
+    in_channels=8,
+    out_channels=8,
+    num_layers=4,
+    hidden_size=48,
+    head_dim=24,
+    num_cross_heads=4,
+    caption_channels=20,
 )
 
 
 def original_spelling(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     renamed = {
-        name.replace("t_embedder.linear_1", "t_embedder.mlp.0").replace("t_embedder.linear_2", "t_embedder.mlp.2"): value
+        name.replace("t_embedder.linear_1", "t_embedder.mlp.0").replace(
+            "t_embedder.linear_2", "t_embedder.mlp.2"
+        ): value
         for name, value in state.items()
     }
     return {**renamed, "pos_embed": torch.zeros(1, 4, 48), "y_embedder.y_embedding": torch.zeros(7, 20)}

@@ -36,7 +36,13 @@ def predict_both(case: str, seed: int, softmax_in_bf16: bool) -> tuple[torch.Ten
     camera = camera_poses(grid, batch) if with_camera else None
     plucker = randn((batch, 48, *grid), seed + 3) if with_plucker else None
     expected = reference(
-        latents, timesteps, text, mask=mask, camera_conditions=camera, chunk_plucker=plucker, return_dict=False
+        latents,
+        timesteps,
+        text,
+        mask=mask,
+        camera_conditions=camera,
+        chunk_plucker=plucker,
+        return_dict=False,
     )[0]
     return ours(latents, timesteps, text, mask, camera, plucker), expected
 

@@ -6,34 +6,10 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from backend.sampling.flow_euler import guided, sample, sigma_schedule
-from tests.stage1_reference import TINY, camera_poses, make_pair, randn
+from tests.stage1_reference import TINY, camera_poses, make_pair, pipeline_loop, randn
 
 GRID = (3, 3, 4)
 FIRST = [1.0, 0.99826109, 0.99646813, 0.99461854, 0.9927097, 0.99073857, 0.98870212, 0.986597]
-
-
-def pipeline_loop(model, scheduler, latents, first, text, mask, camera, plucker, steps):
-    """What the released diffusers pipeline does between its encoders and its decoder."""
-    scheduler.set_timesteps(steps)
-    pinned = torch.zeros_like(latents)
-    pinned[:, :, 0] = 1
-    latents = torch.where(pinned > 0, first, latents)
-    for t in scheduler.timesteps:
-        per_token = torch.minimum(t.expand(pinned.shape), 1000 * (1 - pinned))
-        velocity = model(
-            torch.cat([latents] * 2), torch.cat([per_token[:, :1, :, 0, 0]] * 2), text,
-            mask=mask, camera_conditions=camera, chunk_plucker=plucker, return_dict=False,
-        )[0]  # fmt: skip
-        negative, conditional = velocity.chunk(2)
-        velocity = negative + 5.0 * (conditional - negative)
-        flat = (1, latents.shape[1], -1)
-        stepped = scheduler.step(
-            -velocity.reshape(flat).transpose(1, 2), t, latents.reshape(flat).transpose(1, 2),
-            per_token_timesteps=per_token.reshape(flat)[:, 0], return_dict=False,
-        )[0]  # fmt: skip
-        stepped = stepped.transpose(1, 2).reshape(latents.shape)
-        latents = torch.where(t / 1000 - 1e-6 < 1 - pinned, stepped, latents)
-    return latents
 
 
 @torch.no_grad()

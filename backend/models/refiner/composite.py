@@ -71,4 +71,6 @@ def _away_from_sky_line(sky: Tensor) -> Tensor:
     widest = functional.max_pool2d(sky, kernel, 1, reach)
     narrowest = -functional.max_pool2d(-sky, kernel, 1, reach)
     near = widest - narrowest
-    return 1 - functional.avg_pool2d(functional.max_pool2d(near, 3, 1, 1), kernel, 1, reach).clamp(0, 1)
+    return 1 - functional.avg_pool2d(
+        functional.max_pool2d(near, 3, 1, 1), kernel, 1, reach, count_include_pad=False
+    ).clamp(0, 1)

@@ -78,13 +78,17 @@ class Stage1Config:
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.head_dim:
-            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of head_dim {self.head_dim}.")
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of head_dim {self.head_dim}."
+            )
         if self.hidden_size % self.num_cross_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of num_cross_heads {self.num_cross_heads}."
             )
         if self.head_dim % 8:
-            raise ValueError(f"head_dim {self.head_dim} must be a multiple of 8: half of it is turned by 4x4 matrices.")
+            raise ValueError(
+                f"head_dim {self.head_dim} must be a multiple of 8: half of it is turned by 4x4 matrices."
+            )
 
     @property
     def num_heads(self) -> int:
@@ -120,9 +124,13 @@ class Stage1Config:
             elif name in _FIXED:
                 plain = list(value) if isinstance(value, tuple) else value
                 if plain != _FIXED[name]:
-                    raise ValueError(f"The model's config has {name} = {value!r}; only {_FIXED[name]!r} is supported.")
+                    raise ValueError(
+                        f"The model's config has {name} = {value!r}; only {_FIXED[name]!r} is supported."
+                    )
             elif name not in _IGNORED and not name.startswith("_"):
-                raise ValueError(f"The model's config has an unknown entry {name!r}; is it a SANA-WM stage-1 model?")
+                raise ValueError(
+                    f"The model's config has an unknown entry {name!r}; is it a SANA-WM stage-1 model?"
+                )
         if "in_channels" in fields:
             fields["out_channels"] = fields["in_channels"]
         return cls(**fields, **switches)

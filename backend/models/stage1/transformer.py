@@ -123,7 +123,9 @@ class Stage1Transformer(nn.Module):
         """
         batch = text.shape[0]
         if camera is not None and camera.shape[1:] != (grid[0], 20):
-            raise ValueError(f"camera has shape {tuple(camera.shape)}; {grid[0]} latent frames need (B, {grid[0]}, 20).")
+            raise ValueError(
+                f"camera has shape {tuple(camera.shape)}; {grid[0]} latent frames need (B, {grid[0]}, 20)."
+            )
         if plucker is not None and plucker.shape[1:] != (self.config.plucker_channels, *grid):
             expected = (self.config.plucker_channels, *grid)
             raise ValueError(f"plucker has shape {tuple(plucker.shape)}; the latents need (B, {expected}).")
@@ -143,7 +145,9 @@ class Stage1Transformer(nn.Module):
         blocks = [
             BlockConditioning(
                 block.cross_attn.text_keys(embedded, mask),
-                None if plucker is None or block.plucker_proj is None else self._plucker_map(block.plucker_proj),
+                None
+                if plucker is None or block.plucker_proj is None
+                else self._plucker_map(block.plucker_proj),
             )
             for block in self.blocks
         ]
@@ -167,7 +171,9 @@ class Stage1Transformer(nn.Module):
             (B,C_out,T,H,W) in the model's dtype.
         """
         if latents.shape[2:] != conditioning.grid:
-            raise ValueError(f"latents {tuple(latents.shape)} do not have the conditioning's grid {conditioning.grid}.")
+            raise ValueError(
+                f"latents {tuple(latents.shape)} do not have the conditioning's grid {conditioning.grid}."
+            )
         x = self.x_embedder(latents)
         time = self.t_embedder(timesteps.squeeze(1))
         modulation = self.t_block(time).unflatten(-1, (6, -1))

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The embedded model's recipe at toy size: data, codec, network, resume, figures."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from backend.models.vae import LinearCodec
+from backend.training import cli
+from backend.training.augment import mirrored
+from backend.training.checkpoint import TrainingState
+from backend.training.clip_files import ClipSet, project_missing
+from backend.training.config import RecipeConfig
+from backend.training.fit_codec import fit_codec
+from backend.training.report import heldout_report
+from backend.training.residual_flow import new_model, train, trained_model
+from backend.training.scene_files import render_missing
+
+TOY = {
+    "folder": "run",
+    "seed": 5,
+    "scenes": 2,
+    "moves_per_scene": 2,
+    "frames": 9,
+    "raster": [32, 16],
+    "heldout_scenes": 1,
+    "heldout_raster": [32, 16],
+    "hidden_size": 32,
+    "blocks": 4,
+    "mlp_ratio": 1.0,
+    "filter_width": 4,
+    "steps": 6,
+    "batch_clips": 2,
+    "learning_rate": 0.001,
+    "weight_decay": 0.01,
+    "ema": 0.9,
+    "clip_norm": 1.0,
+    "filter_frames": 3,
+    "one_step_share": 0.5,
+    "evaluate_every": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> RecipeConfig:
+    """With data and codec in place."""
+    folder = tmp_path_factory.mktemp("recipe")
+    (folder / "toy.json").write_text(json.dumps(TOY))
+    made = RecipeConfig.load(folder / "toy.json")
+    list(render_missing(made))
+    list(project_missing(made))
+    fit_codec(made)
+    return made
+
+
+def elsewhere(config: RecipeConfig, tmp_path) -> RecipeConfig:
+    """The same run with the same data, but checkpoints of its own."""
+    tmp_path.mkdir(exist_ok=True)
+    for name in ("train", "heldout", "codec.safetensors"):
+        (tmp_path / name).symlink_to(f"{config.folder}/{name}")
+    return dataclasses.replace(config, folder=str(tmp_path))
+
+
+def test_a_stopped_run_goes_on_exactly_where_it_was(config, tmp_path):
+    whole, halves = (elsewhere(config, tmp_path / name) for name in ("whole", "halves"))
+    list(train(whole))
+    list(train(halves, until_step=3))
+    list(train(halves))
+    states = []
+    for run in (whole, halves):
+        model = trained_model(run)
+        states.append(dict(model.named_parameters()))
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), f"{name} differs after a resumed run"
+    rows = (tmp_path / "whole" / "curve.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "3", "6"]
+
+
+def test_training_lowers_the_loss_on_its_own_clips(config, tmp_path):
+    run = dataclasses.replace(elsewhere(config, tmp_path), steps=40, evaluate_every=40)
+    losses = [float(line.split("loss ")[1].split(",")[0]) for line in train(run) if "loss" in line]
+    assert losses[-1] < losses[0] - 0.1
+
+
+def test_a_mirrored_clip_is_the_mirrored_scene(config):
+    """The mirrored path moves points to mirrored pixels."""
+    clip = ClipSet(config, "train")[1]
+    flipped = mirrored(clip)
+    world = np.array([0.3, 0.2, 2.0])
+    sample = len(clip.path) - 1
+
+    def pixel(path, point):
+        local = np.linalg.inv(path.c2w[sample]) @ [*point, 1]
+        fx, fy, cx, cy = path.intrinsics[sample]
+        return np.array([fx * local[0] / local[2] + cx, fy * local[1] / local[2] + cy])
+
+    seen = clip.path.c2w[0] @ [*world, 1]
+    before = pixel(clip.path, seen[:3])
+    after = pixel(flipped.path, (flipped.path.c2w[0] @ [-world[0], world[1], world[2], 1])[:3])
+    np.testing.assert_allclose(after, [clip.path.image_size[0] - before[0], before[1]], atol=1e-6)
+    assert torch.equal(flipped.truth, clip.truth.flip(-1))
+    assert torch.equal(mirrored(flipped).projection.base, clip.projection.base)
+
+
+def test_the_same_seed_gives_the_same_data(config, tmp_path):
+    again = dataclasses.replace(config, folder=str(tmp_path), scenes=1, heldout_scenes=0)
+    list(render_missing(again))
+    list(project_missing(again))
+    for name in ("truth", "path"):
+        first, second = (getattr(ClipSet(run, "train")[0], name) for run in (config, again))
+        assert torch.equal(first, second) if name == "truth" else first == second
+
+
+def test_the_report_of_an_untrained_network_shows_no_gain(config, tmp_path):
+    run = elsewhere(config, tmp_path)
+    untrained = new_model(run, LinearCodec.load(tmp_path / "codec.safetensors"))
+    TrainingState(untrained, run).save(tmp_path / "checkpoint.safetensors")
+    list(heldout_report(run, trained_model(run)))
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["gate"]["holes_gain_db"] == pytest.approx(0, abs=0.02)
+    assert not card["gate"]["passed"]
+    assert card["table"]["guided fill"]["whole"] > card["table"]["repeat first frame"]["whole"]
+    assert list(tmp_path.glob("sheet_*.png"))
+
+
+def test_wrong_settings_are_a_sentence(tmp_path, capsys):
+    wrong = {**TOY, "frames": 10}
+    (tmp_path / "toy.json").write_text(json.dumps(wrong))
+    assert cli.main(["network", "--config", str(tmp_path / "toy.json")]) == 1
+    assert "frames must be 8k + 1, not 10" in capsys.readouterr().err
+    (tmp_path / "toy.json").write_text(json.dumps({**TOY, "stepz": 3}))
+    assert cli.main(["network", "--config", str(tmp_path / "toy.json")]) == 1
+    assert "stepz" in capsys.readouterr().err

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stage 1 beside diffusers' SanaWMTransformer3DModel: equal weights, equal inputs, one thread, fp32.
+
+Times are taken in turns in one process. Peak memory is taken in a process of its own for each side, because
+what one side has freed the other would reuse.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from backend.models.stage1 import Stage1Transformer
+from backend.sampling.flow_euler import guided, sample, sigma_schedule
+from tests.stage1_reference import camera_poses, make_pair, pipeline_loop, randn
+
+ENTRIES = {
+    "in_channels": 128,
+    "num_layers": 8,
+    "hidden_size": 448,
+    "num_attention_heads": 4,
+    "linear_head_dim": 112,
+    "caption_channels": 256,
+    "chunk_plucker_post_attn_blocks": 8,
+}
+FRAMES, SAMPLER_FRAMES = (3, 11, 31), 11
+CELLS = (11, 20)
+PROMPT_TOKENS = 40
+REPEATS, SAMPLER_STEPS = 3, 20
+TARGETS = {"stage1_time_ratio": 0.65, "stage1_memory_ratio": 0.6}
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(quick: bool) -> list[dict]:
+    """All figures of stage 1; `quick` leaves out 31 frames and samples 3 steps of 3 frames."""
+    torch.set_flush_denormal(True)
+    reference, ours = make_pair(ENTRIES, 1)
+    rate = matmul_rate()
+    rows, frames = [], FRAMES[:-1] if quick else FRAMES
+    for count in frames:
+        rows += _forward_rows(count, count == frames[-1], reference, ours, rate)
+    rows.append(_sampler_row(3 if quick else SAMPLER_FRAMES, 3 if quick else SAMPLER_STEPS, reference, ours))
+    return rows
+
+
+def inputs(frames: int) -> tuple[Tensor, ...]:
+    """Latents, timesteps, text, mask, camera and Plücker rays for one clip of so many latent frames."""
+    grid = (frames, *CELLS)
+    timesteps = torch.full((1, 1, frames), 623.0)
+    timesteps[..., 0] = 0
+    mask = torch.zeros(1, 300)
+    mask[:, :PROMPT_TOKENS] = 1
+    text, plucker = randn((1, 1, 300, 256), 2), randn((1, 48, *grid), 3)
+    return randn((1, 128, *grid), 1), timesteps, text, mask, camera_poses(grid), plucker
+
+
+def _reference_forward(model: torch.nn.Module, given: tuple[Tensor, ...]) -> Tensor:
+    latents, timesteps, text, mask, camera, plucker = given
+    return model(latents, timesteps, text, mask=mask, camera_conditions=camera, chunk_plucker=plucker)[0]
+
+
+@torch.inference_mode()
+def _forward_rows(
+    frames: int, largest: bool, reference: torch.nn.Module, ours: Stage1Transformer, rate: float
+) -> list[dict]:
+    given = inputs(frames)
+    with FlopCounterMode(display=False) as counter:
+        ours(*given)
+    counts = {str(name): value for name, value in counter.get_flop_counts()["Global"].items()}
+    dense = sum(
+        value for name, value in counts.items() if name in ("aten.addmm", "aten.mm", "aten.convolution")
+    )
+    attention = sum(value for name, value in counts.items() if "attention" in name)
+    own_s, their_s = _in_turns(lambda: ours(*given), lambda: _reference_forward(reference, given), REPEATS)
+    own_mb, their_mb = (_peak_mb(side, frames) for side in ("ours", "theirs"))
+    suffix = "" if largest else f"_{frames}_frames"
+    conditions = f"one forward, {frames} latent frames of 11 x 20, fp32, median of {REPEATS}"
+    memory = "peak resident memory above the loaded weights, a fresh process for each side"
+    rows = [
+        _ratio(f"stage1_time_ratio{suffix}", own_s, their_s, "s", conditions),
+        _ratio(f"stage1_memory_ratio{suffix}", own_mb, their_mb, "MB", f"{frames} frames, {memory}"),
+    ]
+    if largest:
+        share = dense / own_s / rate
+        with_attention = (dense + attention) / own_s / rate
+        rows.append(
+            {
+                "name": "stage1_peak_share",
+                "value": share,
+                "unit": "share",
+                "ours": dense / own_s / 1e9,
+                "theirs": rate / 1e9,
+                "target": 0.65,
+                "conditions": f"{dense / 1e9:.0f} GFLOP of linears and convolutions in {own_s:.1f} s (ours, GFLOP/s) "
+                f"against a 2048-wide fp32 matmul (theirs); {with_attention:.2f} if the {attention / 1e9:.0f} GFLOP "
+                "of softmax attention count too",
+            }
+        )
+    return rows
+
+
+@torch.inference_mode()
+def _sampler_row(frames: int, steps: int, reference: torch.nn.Module, ours: Stage1Transformer) -> dict:
+    noise, _, text, mask, camera, plucker = inputs(frames)
+    first = noise[:, :, :1].clone()
+    text, mask = torch.cat([torch.zeros_like(text), text]), mask.expand(2, -1)
+
+    def own() -> Tensor:
+        conditioning = ours.condition(text, mask, camera, plucker, tuple(noise.shape[2:]))
+        velocity = guided(lambda latents, timesteps: ours.denoise(latents, timesteps, conditioning))
+        return sample(velocity, noise, first, sigma_schedule(steps))
+
+    def theirs() -> Tensor:
+        both = camera.expand(2, -1, -1), plucker.expand(2, -1, -1, -1, -1)
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=9.8)
+        return pipeline_loop(reference, scheduler, noise, first, text, mask, *both, steps)
+
+    own_s, their_s = _in_turns(own, theirs, 1)
+    conditions = f"{steps} steps with guidance, {frames} latent frames of 11 x 20, fp32, one run each"
+    return _ratio("sampler_time_ratio", own_s, their_s, "s", conditions)
+
+
+def _in_turns(own: Callable, theirs: Callable, repeats: int) -> tuple[float, float]:
+    """Median seconds of both, each run once after the other."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for call, taken in zip((own, theirs), times, strict=True):
+            started = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - started)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def matmul_rate() -> float:
+    """FLOP/s of a 2048-wide fp32 matmul, the best of five."""
+    a, b = torch.randn(2, 2048, 2048).unbind(0)
+    best_s = min(_in_turns(lambda: a @ b, lambda: a @ b, 1)[0] for _ in range(5))
+    return 2 * 2048**3 / best_s
+
+
+def _ratio(name: str, own: float, their: float, unit: str, conditions: str) -> dict:
+    target = 0.65 if name == "sampler_time_ratio" else TARGETS.get(name)
+    conditions = f"{conditions}; sides in {unit}"
+    return {
+        "name": name,
+        "value": own / their,
+        "unit": "ratio",
+        "ours": own,
+        "theirs": their,
+        "target": target,
+        "conditions": conditions,
+    }
+
+
+def _peak_mb(side: str, frames: int) -> float:
+    command = [sys.executable, "-m", "tools.bench_stage1", side, str(frames)]
+    return float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
+@torch.inference_mode()
+def _print_peak(side: str, frames: int) -> None:
+    """In a process of its own: resident memory that one forward adds to the loaded weights."""
+    torch.set_num_threads(1)
+    reference, ours = make_pair(ENTRIES, 1)
+    given = inputs(frames)
+    small = inputs(1)  # loads what the libraries load lazily
+    if side == "ours":
+        del reference
+        ours(*small)
+    else:
+        del ours
+        _reference_forward(reference, small)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status_mb("VmRSS")
+    ours(*given) if side == "ours" else _reference_forward(reference, given)
+    print(_status_mb("VmHWM") - before)
+
+
+def _status_mb(key: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"The system does not report {key}.")
+
+
+if __name__ == "__main__":
+    _print_peak(sys.argv[1], int(sys.argv[2]))
