@@ -25,7 +25,8 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        inverse_rms = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        inverse_rms = torch.rsqrt(norm.square() / x.shape[-1] + self.eps)
         return (x * inverse_rms).to(self.weight.dtype) * self.weight
 
 
