@@ -40,8 +40,12 @@ def _is_camera(_settings: SANAWM_PG_shot, candidate: Object) -> bool:
     return candidate.type == "CAMERA"
 
 
-class SANAWM_PG_placed_job(PropertyGroup):
-    """A job whose clip this scene has received once; `name` is the job's folder name."""
+class SANAWM_PG_job(PropertyGroup):
+    """A job that this scene asked for; `name` is the request id in its shot."""
+
+    # A path as text, so that Save As to another folder leaves it where it points.
+    folder: StringProperty(description="The job folder, absolute")
+    is_placed: BoolProperty(description="The scene has received the clip once")
 
 
 class SANAWM_PG_shot(PropertyGroup):
@@ -97,7 +101,7 @@ class SANAWM_PG_shot(PropertyGroup):
     seed: IntProperty(
         name="Seed", description="The same shot, seed and machine give the same clip", default=0, min=0
     )
-    placed_jobs: CollectionProperty(type=SANAWM_PG_placed_job, options={"HIDDEN"})
+    jobs: CollectionProperty(type=SANAWM_PG_job, options={"HIDDEN"})
 
     def range_of(self, scene: Scene) -> tuple[int, int]:
         """First and last scene frame of the shot, inclusive."""
@@ -123,7 +127,7 @@ class SANAWM_PG_check(PropertyGroup):
     subject: StringProperty(description="What was checked; findings about anything else are out of date")
 
 
-_CLASSES = (SANAWM_PG_placed_job, SANAWM_PG_shot, SANAWM_PG_finding, SANAWM_PG_check)
+_CLASSES = (SANAWM_PG_job, SANAWM_PG_shot, SANAWM_PG_finding, SANAWM_PG_check)
 
 
 def register() -> None:

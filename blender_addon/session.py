@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import bpy
 from bpy.app.handlers import persistent
+from bpy.types import Scene
 
 from ..backend.protocol import ProtocolError
 from . import paths, sequencer
@@ -22,9 +25,6 @@ log = logging.getLogger(__name__)
 
 class BlenderHost:
     """Blender as the supervisor sees it."""
-
-    def __init__(self) -> None:
-        self._placed_now: set[tuple[str, str]] = set()
 
     def project(self) -> Project | None:
         if not bpy.data.filepath:
@@ -44,20 +44,44 @@ class BlenderHost:
             or bpy.context.mode != "OBJECT"
         )
 
+    def remembered_jobs(self) -> list[Path]:
+        return [Path(entry.folder) for scene in _scenes() for entry in scene.sana_wm.jobs]
+
+    def asking_scene(self, request_id: str, name: str) -> int | None:
+        scenes = [scene for scene in _scenes() if request_id in scene.sana_wm.jobs]
+        # A copied scene remembers the same requests, but has another name.
+        asking = min(scenes, key=lambda scene: scene.name != name, default=None)
+        return asking.session_uid if asking else None
+
+    def scene_named(self, name: str) -> int | None:
+        return next((scene.session_uid for scene in _scenes() if scene.name == name), None)
+
+    def has_scene(self, scene: int | None) -> bool:
+        return _scene(scene) is not None
+
     def is_placed(self, job: FollowedJob) -> bool:
-        scene = bpy.data.scenes.get(job.scene)
-        return scene is not None and job.name in scene.sana_wm.placed_jobs
+        entries = (scene.sana_wm.jobs.get(job.request_id) for scene in _scenes())
+        return any(entry.is_placed for entry in entries if entry)
 
     def place(self, job: FollowedJob) -> None:
-        scene = bpy.data.scenes.get(job.scene)
+        scene = _scene(job.scene)
         if scene is None:
             raise ProtocolError(
-                f"The scene {job.scene} is no longer in this file; the clip is {job.folder.clip_mp4}."
+                f"The scene {job.scene_name} is no longer in this file; the clip is {job.folder.clip_mp4}."
             )
         sequencer.place_clip(scene, job.folder)
-        scene.sana_wm.placed_jobs.add().name = job.name
-        self._placed_now.add((job.scene, job.name))
+        self.remember(job, is_placed=True)
         bpy.ops.ed.undo_push(message=f"Place Clip {job.name}")
+
+    def remember(self, job: FollowedJob, is_placed: bool) -> None:
+        """Have the scene remember the job, so that whichever file it is saved to finds it again."""
+        scene = _scene(job.scene)
+        if scene is None:
+            return
+        jobs = scene.sana_wm.jobs
+        entry = jobs.get(job.request_id) or jobs.add()
+        entry.name, entry.folder = job.request_id, str(job.folder.path)
+        entry.is_placed |= is_placed
 
     def redraw(self) -> None:
         for window in bpy.context.window_manager.windows:
@@ -65,16 +89,15 @@ class BlenderHost:
                 if area.type in _SHOWING_US:
                     area.tag_redraw()
 
-    def remember_placed(self) -> None:
-        """Undo takes the strip and its mark; keep the mark, so that an undone strip does not come back."""
-        for scene_name, job_name in self._placed_now:
-            scene = bpy.data.scenes.get(scene_name)
-            if scene is not None and job_name not in scene.sana_wm.placed_jobs:
-                scene.sana_wm.placed_jobs.add().name = job_name
 
-    def forget(self) -> None:
-        """Another file is open."""
-        self._placed_now.clear()
+def _scenes() -> Iterator[Scene]:
+    """The scenes that belong to the open file, linked ones left out."""
+    return (scene for scene in bpy.data.scenes if scene.library is None)
+
+
+def _scene(session_uid: int | None) -> Scene | None:
+    """Found by what outlives a new name, an undo and Save As."""
+    return next((scene for scene in _scenes() if scene.session_uid == session_uid), None)
 
 
 host = BlenderHost()
@@ -111,7 +134,6 @@ def tick() -> float:
 
 @persistent
 def _on_load(_path: str) -> None:
-    host.forget()
     supervisor.reload()
     if not bpy.app.timers.is_registered(tick):
         bpy.app.timers.register(tick, persistent=True)
@@ -119,7 +141,9 @@ def _on_load(_path: str) -> None:
 
 @persistent
 def _on_save(_path: str) -> None:
-    host.remember_placed()
+    """Undo takes a strip together with its mark; with the mark back, the strip stays away."""
+    for job in supervisor.jobs.values():
+        host.remember(job, job.is_placed)
 
 
 def register() -> None:

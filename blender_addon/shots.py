@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def export(context: Context) -> tuple[Shot, bytes]:
         preset=take.preset,
         source=Source(
             bpy.data.filepath, scene.name, take.camera.name, take.frame_start, take.frame_end,
-            camera.scene_fps(scene),
+            camera.scene_fps(scene), uuid.uuid4().hex,
         ),
         blockout=geometry,
     )  # fmt: skip

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Follows the jobs of the open .blend: submits, watches, cancels, keeps a worker alive, has clips placed.
+"""Follows the jobs of the open .blend: submits, watches, cancels, keeps workers alive, has clips placed.
+
+A job belongs to the file whose scene remembers its request, or to the file of the path it was asked for from.
+Save As takes the jobs along; they are made and stay in the folder where they were asked for.
 
 A plain class: the timer in `session.py` and the tests both call `tick`. The truth is in the job folders, so
 nothing is lost when Blender closes or another file is loaded. No bpy here.
@@ -9,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +47,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Project:
-    """The open .blend and the folder of its jobs."""
+    """The open .blend and the folder for its new jobs."""
 
     blend: str
     jobs_root: Path
@@ -62,11 +65,23 @@ class Host(Protocol):
     def may_place(self) -> bool:
         """Whether the sequencer may be touched now."""
 
+    def remembered_jobs(self) -> list[Path]:
+        """Folders of the jobs that the scenes of the file remember."""
+
+    def asking_scene(self, request_id: str, name: str) -> int | None:
+        """The scene that remembers the request, of several the one with this name."""
+
+    def scene_named(self, name: str) -> int | None:
+        """The scene with this name, if any."""
+
+    def has_scene(self, scene: int | None) -> bool:
+        """Whether the scene is still in the file."""
+
     def is_placed(self, job: FollowedJob) -> bool:
-        """Whether the job's scene has received this clip before."""
+        """Whether the file has received this clip before."""
 
     def place(self, job: FollowedJob) -> None:
-        """Place the clip in its scene, in one undo step. Raises ProtocolError."""
+        """Place the clip in its scene and mark it there, in one undo step. Raises ProtocolError."""
 
     def redraw(self) -> None:
         """Something that the panel shows has changed."""
@@ -77,7 +92,10 @@ class FollowedJob:
     """What the panel shows of a job.
 
     Attributes:
-        scene: name of the scene that asked for it.
+        request_id: what the scene remembers it by.
+        scene: what Blender knows the scene by until another file is loaded, whatever its name; None if the
+            file has it no longer.
+        scene_name: its name when it asked.
         record: the content of state.json; None if it was exported and never queued.
         stage, step, steps, seconds_left: the last progress event.
         warnings: what the worker warned of.
@@ -86,7 +104,9 @@ class FollowedJob:
     """
 
     folder: JobFolder
-    scene: str
+    request_id: str
+    scene: int | None
+    scene_name: str
     record: StateRecord | None
     events: EventReader
     stage: str = ""
@@ -102,6 +122,10 @@ class FollowedJob:
         return self.folder.name
 
     @property
+    def jobs_root(self) -> Path:
+        return self.folder.path.parent
+
+    @property
     def is_active(self) -> bool:
         """Queued, loading or running."""
         return self.record is not None and self.record.state not in ENDED
@@ -113,6 +137,10 @@ class FollowedJob:
     @property
     def is_done(self) -> bool:
         return self.record is not None and self.record.state == JobState.DONE
+
+    @property
+    def is_placed(self) -> bool:
+        return self.is_done and self.is_settled and not self.trouble
 
     @property
     def has_lost_its_worker(self) -> bool:
@@ -142,11 +170,20 @@ class FollowedJob:
         return changed
 
 
+@dataclass
+class _Worker:
+    """The worker of one jobs folder, as far as this Blender knows it."""
+
+    child: Child | None = None
+    restarts: int = 0
+    next_start: float = 0.0
+
+
 class Supervisor:
     """Call `tick` now and then; it never waits.
 
     Attributes:
-        jobs: the jobs of the open .blend by name.
+        jobs: the jobs of the open .blend by request id.
         trouble: why there is no worker although there is work, in a sentence; else empty.
     """
 
@@ -155,12 +192,10 @@ class Supervisor:
         self.trouble = ""
         self._host = host
         self._project: Project | None = None
-        self._known: set[str] = set()
+        self._known: set[Path] = set()
         self._unread: deque[JobFolder] = deque()
         self._folder_time_ns = 0
-        self._workers: dict[Path, Child] = {}
-        self._restarts = 0
-        self._next_start = 0.0
+        self._workers: defaultdict[Path, _Worker] = defaultdict(_Worker)
 
     def submit(self, shot: Shot, first_frame_png: bytes) -> FollowedJob:
         """Write the job and queue it; the worker is started by the next tick.
@@ -173,31 +208,36 @@ class Supervisor:
         if self._project is None:
             raise ProtocolError("Save the file first: its clips are made in a folder beside it.")
         folder = JobFolder.create(self._project.jobs_root, shot, first_frame_png)
-        self._known.add(folder.name)
-        job = FollowedJob(folder, shot.source.scene, folder.state(), folder.event_reader())
-        self.jobs[job.name] = job
-        self.trouble, self._restarts, self._next_start = "", 0, 0.0
-        return job
+        self._known.add(folder.path)
+        scene = self._host.scene_named(shot.source.scene)
+        self.trouble, worker = "", self._workers[self._project.jobs_root]
+        worker.restarts, worker.next_start = 0, 0.0
+        return self._add(folder, shot.source.request_id, scene, shot.source.scene)
 
     def cancel(self, job: FollowedJob) -> None:
         """Ask the worker to stop; a job that waits for a worker that does not live ends at once."""
         job.folder.request_cancel()
-        if job.is_queued and not self._worker_is_alive():
+        if job.is_queued and not self._worker_is_alive(job.jobs_root):
             job.folder.state_file.move(JobState.CANCELLED, "Cancelled before it began.")
             self._follow(job)
 
-    def latest(self, scene: str) -> FollowedJob | None:
+    def latest(self, scene: int) -> FollowedJob | None:
         """The job of this scene that was asked for last."""
         queued = [job for job in self.jobs.values() if job.scene == scene and job.record]
         return max(queued, key=lambda job: job.record.submitted, default=None)
 
-    def active(self, scene: str) -> FollowedJob | None:
+    def active(self, scene: int) -> FollowedJob | None:
         """The job of this scene that is queued or running, if any."""
         job = self.latest(scene)
         return job if job and job.is_active else None
 
+    def strays(self) -> list[FollowedJob]:
+        """Jobs that run, or have news for the user, while their scene is gone."""
+        news = (job for job in self.jobs.values() if job.is_active or job.trouble)
+        return [job for job in news if not self._host.has_scene(job.scene)]
+
     def reload(self) -> None:
-        """Forget the open .blend and its jobs; the next tick finds them again."""
+        """Another .blend was loaded: forget the jobs; the next tick finds those of the new one."""
         self._project, self.jobs, self.trouble = None, {}, ""
 
     def tick(self, now: float) -> float:
@@ -213,7 +253,7 @@ class Supervisor:
         for job in list(self.jobs.values()):
             if job.is_active or job.record is None:
                 changed |= self._follow(job)
-        changed |= self._keep_worker(now)
+        changed |= self._keep_workers(now)
         changed |= self._place_clips()
         if changed:
             self._host.redraw()
@@ -221,41 +261,62 @@ class Supervisor:
         return ACTIVE_INTERVAL_S if busy else IDLE_INTERVAL_S
 
     def _open(self, project: Project | None) -> None:
+        """Look for jobs in another folder; those that are followed already came along with Save As."""
         if project == self._project:
             return
-        self._project, self.jobs, self.trouble = project, {}, ""
-        self._known, self._unread, self._folder_time_ns = set(), deque(), 0
-        self._restarts, self._next_start = 0, 0.0
+        paths: list[Path] = []
+        if project is not None:
+            # First the folder of the file, which may be a copy of the one that the scenes remember.
+            paths = [*(job.path for job in list_jobs(project.jobs_root)), *self._host.remembered_jobs()]
+        self._project, self._known, self._folder_time_ns = project, set(paths), 0
+        self._unread = deque(JobFolder(path) for path in dict.fromkeys(paths))
         self._host.redraw()
 
     def _discover(self) -> bool:
         """Take up job folders that appeared: from the last session, or brought by somebody."""
-        root = self._project.jobs_root
-        try:
-            changed_ns = root.stat().st_mtime_ns
-        except OSError:
-            return False
-        if changed_ns != self._folder_time_ns:
-            self._unread.extend(job for job in list_jobs(root) if job.name not in self._known)
-            self._known.update(job.name for job in self._unread)
-            if time.time() - changed_ns / 1e9 > FOLDER_SETTLES_S:
-                self._folder_time_ns = changed_ns
+        self._list_new()
         found = False
         for _ in range(min(FOLDERS_PER_TICK, len(self._unread))):
             found |= self._take_up(self._unread.popleft())
         return found
 
+    def _list_new(self) -> None:
+        root = self._project.jobs_root
+        try:
+            changed_ns = root.stat().st_mtime_ns
+        except OSError:
+            return
+        if changed_ns != self._folder_time_ns:
+            new = [job for job in list_jobs(root) if job.path not in self._known]
+            self._unread.extend(new)
+            self._known.update(job.path for job in new)
+            if time.time() - changed_ns / 1e9 > FOLDER_SETTLES_S:
+                self._folder_time_ns = changed_ns
+
     def _take_up(self, folder: JobFolder) -> bool:
+        if not folder.path.is_dir():  # remembered, but moved or deleted since
+            return False
         try:
             source = atomic.read_json(folder.shot_json)["source"]
-            if source["blend"] != self._project.blend:
+            request_id, name = source.get("request_id") or folder.name, source["scene"]
+            if request_id in self.jobs:
                 return False
-            job = FollowedJob(folder, source["scene"], folder.state(), folder.event_reader())
-        except (ProtocolError, OSError, KeyError, TypeError) as error:
+            scene = self._host.asking_scene(request_id, name)
+            if scene is None:
+                if source["blend"] != self._project.blend:
+                    return False
+                scene = self._host.scene_named(name)  # asked for after the file was saved last
+            job = self._add(folder, request_id, scene, name)
+        except (ProtocolError, OSError, KeyError, TypeError, AttributeError) as error:
             log.warning("Passed over the folder %s: %s", folder.path, error)
             return False
-        self.jobs[job.name] = job
+        job.is_settled = job.is_done and scene is None  # old news
         return True
+
+    def _add(self, folder: JobFolder, request_id: str, scene: int | None, scene_name: str) -> FollowedJob:
+        job = FollowedJob(folder, request_id, scene, scene_name, folder.state(), folder.event_reader())
+        self.jobs[request_id] = job
+        return job
 
     def _follow(self, job: FollowedJob) -> bool:
         """Read the job's state and events; whether anything is new."""
@@ -265,35 +326,44 @@ class Supervisor:
                 raise ProtocolError("The job folder was removed.")
         except (ProtocolError, OSError) as error:
             log.warning("Stopped following %s: %s", job.name, error)
-            del self.jobs[job.name]
+            del self.jobs[job.request_id]
             return True
         changed = record != job.record
         job.record = record
         if job.is_done:
-            self._restarts = 0
+            self._workers[job.jobs_root].restarts = 0
         return job.take_events() or changed
 
-    def _worker_is_alive(self) -> bool:
-        child = self._workers.get(self._project.jobs_root)
-        return (child is not None and child.exit_code is None) or _is_served(self._project.jobs_root)
+    def _worker_is_alive(self, jobs_root: Path) -> bool:
+        child = self._workers[jobs_root].child
+        return (child is not None and child.exit_code is None) or _is_served(jobs_root)
 
-    def _keep_worker(self, now: float) -> bool:
-        """Start a worker if there is work and none lives."""
-        root, before = self._project.jobs_root, self.trouble
-        waiting = [job for job in self.jobs.values() if job.is_queued or job.has_lost_its_worker]
-        if not waiting or now < self._next_start or self._worker_is_alive():
+    def _keep_workers(self, now: float) -> bool:
+        """Start a worker in each folder where there is work and none lives."""
+        waiting: dict[Path, list[FollowedJob]] = {}
+        for job in self.jobs.values():
+            if job.is_queued or job.has_lost_its_worker:
+                waiting.setdefault(job.jobs_root, []).append(job)
+        changed = False
+        for root, jobs in waiting.items():
+            changed |= self._keep_worker(root, jobs, now)
+        return changed
+
+    def _keep_worker(self, root: Path, waiting: list[FollowedJob], now: float) -> bool:
+        worker, before = self._workers[root], self.trouble
+        if now < worker.next_start or self._worker_is_alive(root):
             return False
-        ended = self._workers.pop(root, None)
+        ended, worker.child = worker.child, None
         if ended is not None:
-            self._restarts = self._restarts + 1 if ended.exit_code else 0
-        if self._restarts >= MAX_RESTARTS:
-            reason = f"The backend stopped {self._restarts} times in a row: {ended.last_words()}"
+            worker.restarts = worker.restarts + 1 if ended.exit_code else 0
+        if worker.restarts >= MAX_RESTARTS:
+            reason = f"The backend stopped {worker.restarts} times in a row: {ended.last_words()}"
             self._give_up([job for job in waiting if job.has_lost_its_worker] or waiting, reason)
-            self._restarts = 0
+            worker.restarts = 0
             return True
-        self._next_start = now + RESTART_DELAY_S
+        worker.next_start = now + RESTART_DELAY_S
         try:
-            self._workers[root] = self._host.start_worker(root)
+            worker.child = self._host.start_worker(root)
             self.trouble = ""
         except (ProtocolError, OSError) as error:
             self.trouble = f"The backend does not start: {error}"

@@ -81,7 +81,7 @@ def generate(scene: bpy.types.Scene) -> Path:
     say("generate", "Exporting the camera and the blockout", 0.08)
     session = importlib.import_module(f"{MODULE}.blender_addon.session")
     bpy.ops.sanawm.generate()
-    job, deadline = session.supervisor.latest(scene.name), time.monotonic() + PATIENCE_S
+    job, deadline = session.supervisor.latest(scene.session_uid), time.monotonic() + PATIENCE_S
     while not job.is_settled:
         time.sleep(min(0.25, session.tick()))
         if job.record.state in ("failed", "cancelled"):

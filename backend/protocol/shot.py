@@ -28,6 +28,8 @@ class Source:
         frame_start: scene frame of camera sample 0; may lie between frames.
         frame_end: last scene frame of the range, inclusive.
         scene_fps: frames per second of the scene (fps / fps_base).
+        request_id: unique to the one time that this shot was asked for; the scene remembers it under any
+            name and in any file. Empty if nobody will ask for the clip again.
     """
 
     blend: str
@@ -36,6 +38,7 @@ class Source:
     frame_start: float
     frame_end: float
     scene_fps: float
+    request_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class SANAWM_OT_generate(Operator):
         obstacle = shots.obstacle(context.scene)
         if obstacle:
             cls.poll_message_set(obstacle)
-        elif session.supervisor.active(context.scene.name):
+        elif session.supervisor.active(context.scene.session_uid):
             cls.poll_message_set("This scene's clip is being made; wait for it or cancel it")
             return False
         return not obstacle
@@ -57,11 +57,11 @@ class SANAWM_OT_cancel(Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        job = session.supervisor.active(context.scene.name)
+        job = session.supervisor.active(context.scene.session_uid)
         return job is not None and not job.folder.cancel_requested()
 
     def execute(self, context: Context) -> set[str]:
-        job = session.supervisor.active(context.scene.name)
+        job = session.supervisor.active(context.scene.session_uid)
         try:
             session.supervisor.cancel(job)
         except (ProtocolError, OSError) as error:

@@ -21,7 +21,7 @@ def _open(operator: Operator, path: Path) -> set[str]:
 class _LatestJobOperator:
     @classmethod
     def poll(cls, context: Context) -> bool:
-        return session.supervisor.latest(context.scene.name) is not None
+        return session.supervisor.latest(context.scene.session_uid) is not None
 
 
 class SANAWM_OT_show_job_folder(_LatestJobOperator, Operator):
@@ -31,7 +31,7 @@ class SANAWM_OT_show_job_folder(_LatestJobOperator, Operator):
     bl_options = {"INTERNAL"}
 
     def execute(self, context: Context) -> set[str]:
-        return _open(self, session.supervisor.latest(context.scene.name).folder.path)
+        return _open(self, session.supervisor.latest(context.scene.session_uid).folder.path)
 
 
 class SANAWM_OT_open_log(_LatestJobOperator, Operator):
@@ -41,7 +41,7 @@ class SANAWM_OT_open_log(_LatestJobOperator, Operator):
     bl_options = {"INTERNAL"}
 
     def execute(self, context: Context) -> set[str]:
-        folder = session.supervisor.latest(context.scene.name).folder
+        folder = session.supervisor.latest(context.scene.session_uid).folder
         worker_log = folder.path.parent / "worker.log"
         return _open(self, folder.log_txt if folder.log_txt.exists() else worker_log)
 

@@ -32,14 +32,16 @@ class SANAWM_PT_clip(SidebarPanel, Panel):
                 "The embedded model does not read the prompt: it is guided by the blockout's geometry.",
                 icon="INFO",
             )
-        job = session.supervisor.latest(context.scene.name)
+        job = session.supervisor.latest(context.scene.session_uid)
         if job and job.is_active:
             _draw_progress(layout, context, job)
-            return
-        _draw_findings(layout, context)
-        _draw_generate(layout, context)
-        if job:
-            _draw_outcome(layout, context, job)
+        else:
+            _draw_findings(layout, context)
+            _draw_generate(layout, context)
+            if job:
+                _draw_outcome(layout, context, job)
+        for stray in session.supervisor.strays():
+            draw_sentence(layout, context, _stray_in_words(stray), icon="ERROR")
 
 
 def _draw_generate(layout: UILayout, context: Context) -> None:
@@ -102,6 +104,11 @@ def _draw_outcome(layout: UILayout, context: Context, job: FollowedJob) -> None:
     row = layout.row()
     row.operator("sanawm.show_job_folder", text="Job Folder", icon="FILE_FOLDER")
     row.operator("sanawm.open_log", icon="TEXT")
+
+
+def _stray_in_words(job: FollowedJob) -> str:
+    made = f"{job.name} is being made for the scene {job.scene_name}, which is no longer in this file"
+    return job.trouble or made
 
 
 def _outcome_in_words(job: FollowedJob) -> tuple[str, str]:

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import bpy
@@ -143,6 +144,11 @@ def test_an_image_as_first_frame_is_asked_for(film):
     assert "Choose the image of the first frame" in drawn("SANAWM_PT_clip")
 
 
+def asked_again(shot):
+    """The shot without what differs each time that it is asked for."""
+    return replace(shot, source=replace(shot.source, request_id=""))
+
+
 def test_export_job_writes_what_generate_writes_and_queues_nothing(film, addon, protocol, tmp_path):
     film.camera = bpy.data.objects["Shot Camera"]
     assert bpy.ops.sanawm.export_job(directory=str(tmp_path / "to send")) == {"FINISHED"}
@@ -155,12 +161,13 @@ def test_export_job_writes_what_generate_writes_and_queues_nothing(film, addon, 
     assert exported.state() is None and queued.state().state == "queued"
     files = {job: {path.name for path in job.path.iterdir()} for job in (queued, exported)}
     assert files[queued] - files[exported] == {"state.json"}
-    assert exported.shot() == queued.shot()
+    assert asked_again(exported.shot()) == asked_again(queued.shot())
+    assert exported.shot().source.request_id != queued.shot().source.request_id
     assert exported.shot().preset.model == "embedded" and len(exported.shot().camera) == 9
     assert exported.shot().camera.image_size == (320, 176)
     assert len(exported.shot().blockout.faces) > 1000
     assert exported.first_frame_png.read_bytes() == queued.first_frame_png.read_bytes()
-    assert addon("session").supervisor.jobs.keys() == {queued.name}
+    assert [job.name for job in addon("session").supervisor.jobs.values()] == [queued.name]
     record = json.loads(exported.shot_json.read_text())
     assert {name for name in record if str(tmp_path) in str(record[name])} == {"source"}
 
@@ -192,7 +199,7 @@ def queued(film, addon, protocol, tmp_path):
     addon("paths").preferences().backend_folder = str(tmp_path / "nowhere")
     shot, first_frame_png = addon("shots").export(bpy.context)
     addon("session").supervisor.submit(shot, first_frame_png)
-    job = addon("session").supervisor.latest(film.name)
+    job = addon("session").supervisor.latest(film.session_uid)
     lock = job.folder.lock
     lock.acquire("the test")
     yield job

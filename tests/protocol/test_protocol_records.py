@@ -59,7 +59,7 @@ def preset(**changes) -> Preset:
 
 
 def shot(**changes) -> Shot:
-    source = Source("//street.blend", "Scene", "Camera", 1.0, 24.0, 24.0)
+    source = Source("//street.blend", "Scene", "Camera", 1.0, 24.0, 24.0, "4f1c")
     values = {
         "code": "010_0030",
         "name": "Ümlaut",
@@ -118,6 +118,7 @@ def test_a_shot_that_cannot_be_written_leaves_nothing(tmp_path):
         (lambda job: edit(job, code="../x"), "shot code"),
         (lambda job: edit(job, preset={"name": "x"}), "preset lacks: description"),
         (lambda job: edit(job, source=None), "source must be a JSON object"),
+        (lambda job: edit_source(job, request_id=7), "source: request_id must be text"),
     ],
 )
 def test_a_job_edited_by_hand_is_refused_with_a_sentence(tmp_path, damage, sentence):
@@ -129,6 +130,10 @@ def test_a_job_edited_by_hand_is_refused_with_a_sentence(tmp_path, damage, sente
 
 def edit(job: JobFolder, **changes) -> None:
     job.shot_json.write_text(json.dumps(json.loads(job.shot_json.read_text()) | changes))
+
+
+def edit_source(job: JobFolder, **changes) -> None:
+    edit(job, source=json.loads(job.shot_json.read_text())["source"] | changes)
 
 
 @pytest.mark.parametrize(
