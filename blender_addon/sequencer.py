@@ -43,7 +43,7 @@ def place_clip(scene: Scene, job: JobFolder) -> Any:
     channel = _free_channel(editor, start, end)
     if channel + 1 > MAX_CHANNEL:
         raise ProtocolError(f"The sequencer has no free channel for {job.name}; remove old takes.")
-    strips = compat.strips(editor)
+    strips, active = compat.strips(editor), editor.active_strip
     movie = strips.new_movie(
         name=job.name, filepath=_stored(job.clip_mp4), channel=channel, frame_start=start, fit_method="FIT"
     )
@@ -64,6 +64,8 @@ def place_clip(scene: Scene, job: JobFolder) -> Any:
         "job": _stored(job.path),
         "ai_generated": True,
     }
+    movie.select = speed.select = False  # Blender selects what it makes
+    editor.active_strip = active
     compat.show_in_sequencer(scene)
     return movie
 

@@ -174,8 +174,16 @@ def test_the_scene_keeps_its_rate_its_colours_and_its_selection(scene, place, fi
         )
 
     before = state()
+    for _ in range(2):
+        place(scene, finished_job(scene, SHORT))
+        assert state() == before
+        assert [strip.name for strip in all_strips(scene) if strip.select] == ["Mine"]
+
+
+def test_an_empty_sequencer_has_nothing_selected_afterwards(scene, place, finished_job):
     place(scene, finished_job(scene, SHORT))
-    assert state() == before
+    assert [strip.name for strip in all_strips(scene) if strip.select] == []
+    assert scene.sequence_editor.active_strip is None
 
 
 def test_takes_stack_up_on_free_channels(scene, place, finished_job):
