@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from .environments import ENVIRONMENTS, ProgressLine, clean_variables
 
 
 def run(root: Path, python: Path, blender: Path, blend: Path | None, camera: str | None, size: str) -> int:
-    """Makes a clip and leaves it with its contact sheet, job folder and .blend in `root`/demo_output."""
+    """Makes a clip and leaves it with its contact sheet, job folder and .blend in `root`/demo_output.
+
+    An earlier result there goes when Blender has found the file, the camera and the size usable, not before.
+    """
     started = time.monotonic()
     matched = re.fullmatch(r"(\d+)x(\d+)", size)
     if not matched:
@@ -25,11 +29,11 @@ def run(root: Path, python: Path, blender: Path, blend: Path | None, camera: str
         return refuse(f"There is no file {blend}.")
     if camera and not blend:
         return refuse("--camera names a camera of your own file: add --blend FILE.")
-    print("Building the extension and making a clip with it, all on this machine.")
     output = root / "demo_output"
-    if output.exists():
-        shutil.rmtree(output)
-    output.mkdir()
+    if blend and blend.resolve().is_relative_to(output.resolve()):
+        return refuse(f"{output} is replaced by the demo: copy {blend.name} to another folder first.")
+    print("Building the extension and making a clip with it, all on this machine.")
+    output.mkdir(exist_ok=True)
     archive = package.build_zip(root, root / "dist")
     script = Path(__file__).with_name("demo_in_blender.py")
     command = [blender, "-I", script, "--archive", archive, "--backend", ENVIRONMENTS]
@@ -44,9 +48,12 @@ def run(root: Path, python: Path, blender: Path, blend: Path | None, camera: str
 
 def follow(command: list, root: Path, output: Path) -> dict | None:
     """Runs Blender's part with its progress on one line; its result, or None after a message."""
-    variables = clean_variables(BLENDER_USER_RESOURCES=str(output / ".blender"))
     line, result, last = ProgressLine(), None, "Blender ended without a word"
-    with open(output / "blender.log", "w", encoding="utf-8") as log:
+    with (
+        tempfile.TemporaryDirectory(prefix="sana_wm_demo_") as resources,
+        open(output / "blender.log", "w", encoding="utf-8") as log,
+    ):
+        variables = clean_variables(BLENDER_USER_RESOURCES=resources)
         child = subprocess.Popen(
             [*map(str, command)], cwd=root, env=variables, stdout=subprocess.PIPE, stderr=log, text=True
         )
@@ -68,7 +75,6 @@ def follow(command: list, root: Path, output: Path) -> dict | None:
             raise
         finally:
             line.end()
-    shutil.rmtree(output / ".blender", ignore_errors=True)
     if result is None:
         refuse(f"{last}\n(Blender's own messages: {output / 'blender.log'})")
     return result

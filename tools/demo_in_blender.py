@@ -13,6 +13,7 @@ import importlib
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -46,7 +47,13 @@ def install(archive: Path, backend: Path) -> None:
 
 
 def open_scene(blend: Path | None, camera: str | None, size: tuple[int, int], output: Path) -> Path:
-    """The demo scene or the user's own file, ready to generate; saved in `output`, the original untouched."""
+    """The demo scene or the user's own file, ready to generate; saved in `output`, the original untouched.
+
+    Empties `output` once nothing stands against the shot.
+
+    Raises:
+        DemoError: no such camera or size, or a shot that the model cannot film; `output` is as it was.
+    """
     if blend:
         say("scene", f"Opening {blend.name}", 0.05)
         bpy.ops.wm.open_mainfile(filepath=str(blend), load_ui=False)
@@ -61,9 +68,23 @@ def open_scene(blend: Path | None, camera: str | None, size: tuple[int, int], ou
             raise DemoError(f"{blend.name} has no camera named {camera}; its cameras: {cameras}.")
         scene.sana_wm.camera = found
     scene.sana_wm.preset = preset_of_size(size)
+    shots = importlib.import_module(f"{MODULE}.blender_addon.shots")
+    wrong = [finding.message for finding in shots.check(bpy.context) if finding.is_error]
+    if wrong:
+        raise DemoError(" ".join(wrong))
+    empty(output)
     saved = output / (blend.name if blend else "demo.blend")
     bpy.ops.wm.save_as_mainfile(filepath=str(saved), relative_remap=True)
     return saved
+
+
+def empty(output: Path) -> None:
+    """Delete an earlier result; the log is this run's already."""
+    for path in output.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != "blender.log":
+            path.unlink()
 
 
 def preset_of_size(size: tuple[int, int]) -> str:
