@@ -30,6 +30,7 @@ from .video import VideoError
 if TYPE_CHECKING:
     from .pipeline import Models
 
+_MANIFEST = Path(__file__).resolve().parents[1] / "blender_manifest.toml"
 POLL_S = 0.5
 SWEEP_S = 1.0
 _BEGUN = (JobState.LOADING, JobState.RUNNING)
@@ -83,9 +84,10 @@ class Worker:
         self._shelf = ModelShelf(device)
         self._lock = worker_lock(jobs_root, device)
         self._passed_over: dict[Path, int] = {}
+        self._installed_ns = installed_ns()
 
     def serve(self) -> None:
-        """Run jobs until told to stop or idle for too long.
+        """Run jobs until told to stop, idle for too long, or replaced by another version on the disk.
 
         Raises:
             WorkerError: another worker serves the device, or the jobs folder is not there (any more).
@@ -95,6 +97,9 @@ class Worker:
             say(f"Serving {self.jobs_root} on {self._shelf.device} as {worker_name()}.")
             idle_since = time.monotonic()
             while not self._stop.is_set():
+                if installed_ns() != self._installed_ns:
+                    say("SANA-WM Shots was installed anew; leaving the jobs to a worker of that version.")
+                    return
                 job = self._next_job()
                 if job is None:
                     if self._idle_exit_s is not None and time.monotonic() - idle_since > self._idle_exit_s:
@@ -312,6 +317,14 @@ def _remove_results(job: JobFolder) -> None:
     shutil.rmtree(job.preview, ignore_errors=True)
     for path in (job.clip_mp4, job.clip_json, *job.path.glob(".*.tmp")):
         path.unlink(missing_ok=True)
+
+
+def installed_ns() -> int:
+    """When the code on the disk was installed, which this process may have loaded before; 0 if unknown."""
+    try:
+        return _MANIFEST.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def worker_name() -> str:

@@ -3,7 +3,7 @@
 
 Only children that this Blender started are ever signalled, and only through their handle: a process id read
 from a file may belong to somebody else by now. A worker of an earlier Blender is left to finish and stop by
-itself. No bpy here.
+itself; it takes no further job once another version of the extension is installed. No bpy here.
 """
 
 from __future__ import annotations

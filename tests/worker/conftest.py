@@ -102,8 +102,7 @@ def backend(pytestconfig, monkeypatch):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=pytestconfig.rootpath,
-            **options,
+            **{"cwd": pytestconfig.rootpath, **options},
         )
         running.append(process)
         return process

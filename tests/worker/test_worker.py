@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from backend.progress import Heartbeat
-from backend.protocol import ENDED, JobFolder
+from backend.protocol import ENDED, JobFolder, worker_lock
 from backend.worker import is_free
+from tools import package
 
 LONG = {"samples": 321}
 
@@ -109,6 +110,16 @@ def test_jobs_are_made_in_order_and_equal_shots_give_equal_clips(tmp_path, make_
     again = make_job(tmp_path / "again", code="A_later")
     finish(backend("run", again.path))
     assert sha256(again) == sha256(later)
+
+
+def test_a_worker_leaves_when_another_version_is_installed(tmp_path, backend, pytestconfig):
+    extension, jobs = tmp_path / "sana_wm", tmp_path / "jobs"
+    package.stage(pytestconfig.rootpath, extension)
+    worker = backend("worker", "--jobs", jobs, cwd=extension)
+    wait_for(lambda: worker_lock(jobs, "cpu").is_held(), "the worker")
+    shutil.copyfile(pytestconfig.rootpath / "blender_manifest.toml", extension / "blender_manifest.toml")
+    assert "installed anew" in finish(worker)[1]
+    assert not worker_lock(jobs, "cpu").is_held()
 
 
 def test_a_killed_workers_job_is_finished_by_the_next_bit_for_bit(tmp_path, make_job, backend):
