@@ -103,9 +103,13 @@ def playhead_kept(scene: Scene) -> Iterator[None]:
 def each_sample(
     scene: Scene, view_layer: ViewLayer, frame_start: float, count: int
 ) -> Iterator[tuple[int, Depsgraph]]:
-    """Step the scene to `frame_start` + i / 16 s for each sample i; the caller keeps the playhead."""
+    """Step the scene to `frame_start` + i / 16 s for each sample i; the caller keeps the playhead.
+
+    Counts the samples at Blender's progress cursor, where one was begun.
+    """
     step = scene_fps(scene) / FPS
     for index in range(count):
+        bpy.context.window_manager.progress_update(index)
         time = frame_start + index * step
         frame = math.floor(time)
         scene.frame_set(frame, subframe=time - frame)

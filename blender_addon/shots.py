@@ -54,6 +54,8 @@ def check(context: Context) -> list[Finding]:
         findings = limits.check(take.path, take.preset)
     except ProtocolError as error:
         findings = [Finding(True, str(error))]
+    finally:
+        context.window_manager.progress_end()
     _keep_findings(context, findings)
     return findings
 
@@ -64,11 +66,19 @@ def export(context: Context) -> tuple[Shot, bytes]:
     Raises:
         ProtocolError: something is missing, or the model cannot film this; the message says what to do.
     """
+    try:
+        return _export(context)
+    finally:
+        context.window_manager.progress_end()
+
+
+def _export(context: Context) -> tuple[Shot, bytes]:
     scene, settings = context.scene, context.scene.sana_wm
     take = _film(context)
     findings = limits.check(take.path, take.preset)
     _keep_findings(context, findings)
     limits.require(take.path, take.preset)
+    _begin_progress(context, len(take.path), rounds_done=1)
     geometry, warnings = blockout.export_blockout(scene, context.view_layer, take.frame_start, len(take.path))
     _keep_findings(context, [*findings, *(Finding(False, warning) for warning in warnings)])
     shot = Shot(
@@ -111,8 +121,14 @@ def _film(context: Context) -> _Take:
     start, end = settings.range_of(scene)
     filming = camera.shot_camera(scene, settings.camera, start, end)
     count = _sample_count(scene, preset)  # refused before the camera is followed for minutes
+    _begin_progress(context, count, rounds_done=0)
     path = camera.export_camera(scene, context.view_layer, filming, start, count)
     return _Take(filming, start, end, preset, path)
+
+
+def _begin_progress(context: Context, count: int, rounds_done: int) -> None:
+    """The cursor's scale for one round of samples: the camera's, the blockout's, and then the first frame."""
+    context.window_manager.progress_begin(-rounds_done * count, (2.5 - rounds_done) * count)
 
 
 def _sample_count(scene: Scene, preset: Preset) -> int:
