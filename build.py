@@ -58,8 +58,8 @@ def parse(arguments: list) -> argparse.Namespace:
 def demo(options) -> int:
     from tools import demo, environments
 
-    python = environments.ensure_backend()
-    blender = environments.ensure_blender(environments.blender_versions()[0])
+    version = environments.blender_versions()[0]
+    python, blender = environments.ensure_backend(), environments.ensure_blender(version)
     return demo.run(ROOT, python, blender, options.blend, options.camera, options.size)
 
 
