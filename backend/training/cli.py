@@ -7,9 +7,11 @@ The steps in their order: data, codec, network, card, export. Each goes on where
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -66,8 +68,13 @@ def _card(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
 
 
 def _export(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
-    save_embedded(trained_model(config), FOLDER)
-    yield f"written to {FOLDER}"
+    card = Path(config.folder) / "card.json"
+    if not card.exists():
+        raise FileNotFoundError(f"there is no {card}, which decides the network's strength; run card first.")
+    model = trained_model(config)
+    model.config = replace(model.config, default_blend=json.loads(card.read_text())["default_blend"])
+    save_embedded(model, FOLDER)
+    yield f"written to {FOLDER}; the presets' network_blend has to be {model.config.default_blend}"
 
 
 _STEPS: dict[str, Callable[[RecipeConfig, argparse.Namespace], Iterator[str]]] = {

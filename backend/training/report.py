@@ -23,7 +23,8 @@ from .moves import CANONICAL
 METHODS = ("repeat first frame", "warp + blur fill", "guided fill", "network, no filter", "network + filter")
 BASE, FINAL = METHODS[2], METHODS[4]
 GATE_DB = 0.7
-STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+LOW_BLEND = 0.25
+STRENGTHS = (LOW_BLEND, 0.5, 0.75, 1.0)
 SHEETS = 12
 
 
@@ -132,6 +133,14 @@ def _gate(rows: list[dict]) -> dict[str, float | bool]:
         "tenth_percentile_db": round(float(np.percentile(gains, 10)), 2),
         "passed": gain >= GATE_DB and worst >= 0,
     }
+
+
+def _default_blend(card: dict) -> float:
+    """1 behind the gate; low where the network does at least no harm; else 0."""
+    if card["gate"]["passed"]:
+        return 1.0
+    harmless = card["strengths"][str(LOW_BLEND)] >= card["table"][BASE]["holes"]
+    return LOW_BLEND if harmless else 0.0
 
 
 def _means(strengths: list[dict[float, float]]) -> dict[str, float]:
