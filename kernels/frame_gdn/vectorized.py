@@ -1,93 +1,89 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Frame-wise bidirectional Gated DeltaNet in torch: batched products per frame, a short serial scan, one read.
+"""Frame-wise bidirectional Gated DeltaNet in torch: products of every frame, a short serial scan, one read per frame.
 
-Works in fp32 on a few heads at a time, so that fp32 copies of q, k and v never exist whole. Differentiable.
+Works in fp32 on a few frames at a time, so that fp32 copies of q, k and v never exist whole. Differentiable.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-_CHUNK_ELEMENTS = 1 << 20
+# fp32 elements of q, k or v at a time: what a CPU's cache holds, a bounded buffer on other devices.
+_CPU_CHUNK, _DEVICE_CHUNK = 1 << 17, 1 << 26
 
 
-def _head_chunks(x: Tensor) -> list[slice]:
-    """Slices of the head axis of x (B,T,S,h,D) whose fp32 copies stay near the cache."""
-    heads = x.shape[3]
-    per_head = x.numel() // heads
-    step = min(heads, max(1, _CHUNK_ELEMENTS // per_head))
-    return [slice(start, start + step) for start in range(0, heads, step)]
+def _frame_chunks(x: Tensor) -> list[slice]:
+    """Slices of the frame axis of x (B,T,S,h,D)."""
+    frames, chunk = x.shape[1], _CPU_CHUNK if x.device.type == "cpu" else _DEVICE_CHUNK
+    step = max(1, chunk * frames // x.numel())
+    return [slice(start, start + step) for start in range(0, frames, step)]
 
 
-def _by_head(x: Tensor, heads: slice) -> Tensor:
-    """(B,T,S,h,D) -> contiguous fp32 (B,h',T,S,D)."""
-    return x[:, :, :, heads].permute(0, 3, 1, 2, 4).float().contiguous()
+def _by_head(x: Tensor) -> Tensor:
+    """(B,T,S,h,D) -> fp32 (B,T,h,S,D)."""
+    return x.transpose(2, 3).float()
 
 
 def _rotate(x: Tensor, rotary: Tensor) -> Tensor:
-    return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * rotary).flatten(-2)
+    """x (B,T,h,S,D), rotary (T,S,D/2)."""
+    return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * rotary[:, None]).flatten(-2)
 
 
-def _scan(gram: Tensor, update: Tensor, decay: Tensor) -> Tensor:
-    """Forward (inclusive) plus backward (exclusive) states.
+def _scan(products: Sequence[tuple[Tensor, Tensor]], decay: Tensor) -> Tensor:
+    """Forward (inclusive) plus backward (exclusive) state of every frame.
 
-    gram (B,h,T,D,D) is symmetric, update (B,h,T,D,E), decay (B,h,T) -> (B,h,T,D,E). The state is stored
-    transposed (key axis first): G_t = g_t (G - gram_t G) + update_t.
+    products: gram (B,t,h,D,D), symmetric, and update (B,t,h,D,E) of a few frames at a time; decay (B,T,h).
+    Returns (B,T,h,D,E), states transposed (key axis first): G_t = g_t (G - gram_t G) + update_t.
     """
-    frames = gram.shape[2]
-    gram, update = gram.unbind(2), update.unbind(2)
-    decay = decay[..., None, None].unbind(2)
+    gram = [frame for chunk, _ in products for frame in chunk.unbind(1)]
+    update = [frame for _, chunk in products for frame in chunk.unbind(1)]
+    decay = decay[..., None, None].unbind(1)
 
     def step(state: Tensor, t: int) -> Tensor:
-        return update[t] + decay[t] * (state - gram[t] @ state)
+        return torch.addcmul(update[t], decay[t], state - gram[t] @ state)
 
     total = [update[0]]
-    for t in range(1, frames):
+    for t in range(1, len(update)):
         total.append(step(total[-1], t))
-    if frames > 1:
-        state = update[-1]
-        for t in range(frames - 2, -1, -1):
-            total[t] = total[t] + state
-            state = step(state, t)
-    return torch.stack(total, dim=2)
-
-
-def _numerator_states(k: Tensor, v: Tensor, beta: Tensor, decay: Tensor) -> Tensor:
-    dim = k.shape[-1]
-    weighted = torch.cat([k * beta, v * beta], dim=-1)
-    products = k.transpose(-1, -2) @ weighted
-    return _scan(products[..., :dim], products[..., dim:], decay)
-
-
-def _denominator_states(k: Tensor, beta: Tensor, decay: Tensor) -> Tensor:
-    weighted = k * beta
-    gram = k.transpose(-1, -2) @ weighted
-    return _scan(gram, weighted.sum(dim=-2).unsqueeze(-1), decay)
+    state = torch.zeros_like(update[0])
+    for t in reversed(range(1, len(update))):
+        state = step(state, t)
+        total[t - 1] = total[t - 1] + state
+    return torch.stack(total, dim=1)
 
 
 def frame_gdn(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tensor, rotary: Tensor) -> Tensor:
     """Main branch. Shapes and meaning as in `naive.frame_gdn`; the result has the dtype of v."""
+    beta = beta.transpose(2, 3).float().unsqueeze(-1)
+    numerators, denominators = [], []
+    for frames in _frame_chunks(v):
+        keys = _by_head(k[:, frames])
+        weighted = (keys * beta[:, frames]).transpose(-1, -2)
+        denominators.append((weighted @ keys, weighted.sum(dim=-1, keepdim=True)))
+        keys = _rotate(keys, rotary[frames])
+        weighted = (keys * beta[:, frames]).transpose(-1, -2)
+        numerators.append((weighted @ keys, weighted @ _by_head(v[:, frames])))
+    numerator, denominator = _scan(numerators, decay), _scan(denominators, decay)
     out = torch.empty_like(v)
-    beta, decay = beta.permute(0, 3, 1, 2).float()[..., None], decay.transpose(1, 2)
-    for heads in _head_chunks(v):
-        beta_h, decay_h = beta[:, heads], decay[:, heads]
-        keys = _by_head(k, heads)
-        den_states = _denominator_states(keys, beta_h, decay_h)
-        num_states = _numerator_states(_rotate(keys, rotary), _by_head(v, heads), beta_h, decay_h)
-        queries = _by_head(q, heads)
-        den = queries @ den_states
-        num = _rotate(queries, rotary) @ num_states
-        out[:, :, :, heads] = (num / (den + 1e-8)).permute(0, 2, 3, 1, 4).to(out.dtype)
+    for frames in _frame_chunks(v):
+        queries = _by_head(q[:, frames])
+        den = queries @ denominator[:, frames]
+        num = _rotate(queries, rotary[frames]) @ numerator[:, frames]
+        out[:, frames] = (num / (den + 1e-8)).transpose(2, 3)
     return out
 
 
 def camera_gdn(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tensor) -> Tensor:
     """Camera branch. Shapes and meaning as in `naive.camera_gdn`; the result has the dtype of v."""
+    beta = beta.transpose(2, 3).float().unsqueeze(-1)
+    products = []
+    for frames in _frame_chunks(v):
+        keys = _by_head(k[:, frames])
+        weighted = (keys * beta[:, frames]).transpose(-1, -2)
+        products.append((weighted @ keys, weighted @ _by_head(v[:, frames])))
+    states = _scan(products, decay)
     out = torch.empty_like(v)
-    beta, decay = beta.permute(0, 3, 1, 2).float()[..., None], decay.transpose(1, 2)
-    for heads in _head_chunks(v):
-        num_states = _numerator_states(
-            _by_head(k, heads), _by_head(v, heads), beta[:, heads], decay[:, heads]
-        )
-        num = _by_head(q, heads) @ num_states
-        out[:, :, :, heads] = num.permute(0, 2, 3, 1, 4).to(out.dtype)
+    for frames in _frame_chunks(v):
+        out[:, frames] = (_by_head(q[:, frames]) @ states[:, frames]).transpose(2, 3)
     return out

@@ -42,7 +42,7 @@ def assert_close(name: str, actual: torch.Tensor, expected: torch.Tensor, tolera
 @pytest.mark.parametrize("chunk_elements", [1, 1 << 20])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_matches_the_recurrence(shape, chunk_elements, nan_filled_buffers, monkeypatch):
-    monkeypatch.setattr(vectorized, "_CHUNK_ELEMENTS", chunk_elements)
+    monkeypatch.setattr(vectorized, "_CPU_CHUNK", chunk_elements)
     q, k, v, beta, decay, rotary = problem(shape)
     assert_close(
         "main", frame_gdn(q, k, v, beta, decay, rotary), naive.frame_gdn(q, k, v, beta, decay, rotary), 1e-5

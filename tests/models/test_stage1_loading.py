@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The released checkpoint's names and shapes, both spellings, and what a wrong checkpoint is told."""
 
+from hashlib import sha256
+
 import pytest
 import torch
 from diffusers import SanaWMTransformer3DModel
@@ -19,14 +21,18 @@ SMALL = Stage1Config(
 )
 
 
-def original_spelling(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+TRAINING_BUFFERS = {"pos_embed": torch.zeros(1, 4, 48), "y_embedder.y_embedding": torch.zeros(7, 20)}
+
+
+def original_spelling(entries: dict) -> dict:
+    """Names as the original release has them, with the two buffers of its training code."""
     renamed = {
         name.replace("t_embedder.linear_1", "t_embedder.mlp.0").replace(
             "t_embedder.linear_2", "t_embedder.mlp.2"
         ): value
-        for name, value in state.items()
+        for name, value in entries.items()
     }
-    return {**renamed, "pos_embed": torch.zeros(1, 4, 48), "y_embedder.y_embedding": torch.zeros(7, 20)}
+    return {**renamed, **TRAINING_BUFFERS}
 
 
 @pytest.fixture
@@ -36,13 +42,28 @@ def state() -> dict[str, torch.Tensor]:
     return {name: torch.randn_like(value) for name, value in model.state_dict().items()}
 
 
+# SHA-256 of the released model's 870 lines "name shape", sorted, in both spellings.
+RELEASED = {
+    "diffusers": "d9f4fd0f6f9e60a2a3869f2f8c48dab9fc641b3cb4266ed007f8b7a75ed6305e",
+    "original": "d438327ee7e40484a7ecc770575a2e069f3f78007750da8f99a73fe2ea86cd36",
+}
+
+
+def digest(shapes: dict[str, tuple[int, ...]]) -> str:
+    return sha256("\n".join(f"{name} {shape}" for name, shape in sorted(shapes.items())).encode()).hexdigest()
+
+
 def test_released_names_and_shapes():
     with torch.device("meta"):
         reference = SanaWMTransformer3DModel()
         ours = Stage1Transformer(Stage1Config.from_diffusers(dict(reference.config)))
     expected = {name: tuple(value.shape) for name, value in reference.state_dict().items()}
     assert len(expected) == 870
-    assert {name: tuple(value.shape) for name, value in ours.state_dict().items()} == expected
+    shapes = {name: tuple(value.shape) for name, value in ours.state_dict().items()}
+    assert shapes == expected
+    assert digest(shapes) == RELEASED["diffusers"]
+    original = original_spelling(shapes)
+    assert digest({name: original[name] for name in original if name not in TRAINING_BUFFERS}) == RELEASED["original"]
     assert sum(parameter.numel() for parameter in ours.parameters()) == 2_661_800_448
 
 

@@ -136,7 +136,9 @@ class SoftmaxAttention(DualAttention):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """q, k, v (B,T,S,h,D) -> (B,T,S,h,D)."""
         dtype = torch.bfloat16 if self.in_bf16 else q.dtype
-        by_head = (x.flatten(1, 2).transpose(1, 2).to(dtype) for x in (q, k, v))
+        by_head = (
+            x.flatten(1, 2).transpose(1, 2).to(dtype, memory_format=torch.contiguous_format) for x in (q, k, v)
+        )
         out = F.scaled_dot_product_attention(*by_head, scale=scale)
         return out.transpose(1, 2).reshape(q.shape).to(q.dtype)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .layers import PointwiseConv
 
 # The widest tensor of the model is made for so many elements at a time.
-_CHUNK_ELEMENTS = 1 << 21
+_CHUNK_ELEMENTS = 1 << 20
 
 
 class Named(nn.Module):
@@ -23,7 +23,7 @@ class Named(nn.Module):
 
 
 class TemporalConv(nn.Module):
-    """Dense 3-tap convolution along frames, zero outside, without bias."""
+    """Dense 3-tap convolution along frames, zero outside, without bias, added to its input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -31,10 +31,14 @@ class TemporalConv(nn.Module):
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        before, center, after = self.weight[..., 0].unbind(-1)
-        out = F.linear(x, center)
-        out[:, 1:] += F.linear(x[:, :-1], before)
-        out[:, :-1] += F.linear(x[:, 1:], after)
+        """(B,T,S,C) -> x + convolution(x), summed up in one buffer."""
+        before, center, after = self.weight[..., 0].permute(2, 1, 0).contiguous()
+        tokens, cells = x.flatten(0, 2), x.shape[2]
+        out = torch.addmm(tokens, tokens, center).view_as(x)
+        for entry in range(len(x)):
+            source, target = x[entry].flatten(0, 1), out[entry].flatten(0, 1)
+            target[cells:].addmm_(source[:-cells], before)
+            target[:-cells].addmm_(source[cells:], after)
         return out
 
 
@@ -54,7 +58,7 @@ class GLUMBConvTemp(nn.Module):
         wide = self.depth_conv.conv.out_channels
         images_at_once = max(1, _CHUNK_ELEMENTS // (height * width * wide))
         y = torch.cat([self._spatial(chunk) for chunk in images.split(images_at_once)]).view_as(x)
-        return y + self.t_conv(y)
+        return self.t_conv(y)
 
     def _spatial(self, images: Tensor) -> Tensor:
         hidden = F.silu(self.inverted_conv(images), inplace=not torch.is_grad_enabled())

@@ -27,7 +27,9 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         inverse_rms = torch.rsqrt(norm.square() / x.shape[-1] + self.eps)
-        return (x * inverse_rms).to(self.weight.dtype) * self.weight
+        normed = (x * inverse_rms).to(self.weight.dtype)
+        # Without gradients nothing else holds `normed`, so it is scaled in place.
+        return normed * self.weight if torch.is_grad_enabled() else normed.mul_(self.weight)
 
 
 class PointwiseConv(nn.Module):
@@ -117,10 +119,8 @@ class TemporalShortConv(nn.Module):
         nn.init.ones_(self.weight[..., -1])
 
     def forward(self, x: Tensor) -> Tensor:
-        taps = self.weight[:, 0].flip(-1).unbind(-1)
-        out = x * taps[0]
-        for distance, tap in enumerate(taps[1:], start=1):
-            if distance < x.shape[1]:
-                out[:, distance:].addcmul_(x[:, :-distance], tap)
-                out[:, :-distance].addcmul_(x[:, distance:], tap)
-        return out
+        mirrored = torch.cat([self.weight, self.weight[..., :-1].flip(-1)], dim=-1).unsqueeze(-1)
+        reach = self.weight.shape[-1] - 1
+        images = x.permute(0, 3, 1, 2)  # (B,C,T,S), channels last in memory
+        out = F.conv2d(images, mirrored, padding=(reach, 0), groups=self.weight.shape[0])
+        return out.permute(0, 2, 3, 1)

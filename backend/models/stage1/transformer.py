@@ -135,7 +135,7 @@ class Stage1Transformer(nn.Module):
             rays = RayTransforms(*ray_matrices(camera.expand(batch, -1, -1), *grid[1:]), camera_rotary)
         if plucker is not None:
             weight = self.plucker_embedder.proj.weight
-            plucker = to_tokens(plucker.to(weight.dtype)).expand(batch, -1, -1, -1)
+            plucker = to_tokens(plucker.to(weight.dtype)).contiguous().expand(batch, -1, -1, -1)
 
         # Tokens that no prompt of the batch uses are dropped; they would get no weight.
         used = text_mask.bool().any(0)

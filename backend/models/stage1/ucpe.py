@@ -89,6 +89,10 @@ def _transform(x: Tensor, matrix: Tensor, rotary: Tensor) -> Tensor:
 
 def renormalized(x: Tensor, reference: Tensor) -> Tensor:
     """Scale every head of x down to the root mean square of `reference`, never up."""
-    before = (reference.square().mean(-1, keepdim=True) + 1e-6).sqrt()
-    after = (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
-    return x * (before / after).clamp(max=1)
+    before, after = (_mean_square(tensor) + 1e-6 for tensor in (reference, x))
+    return x * (before / after).sqrt().clamp(max=1).to(x.dtype)
+
+
+def _mean_square(x: Tensor) -> Tensor:
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return norm.square() / x.shape[-1]
