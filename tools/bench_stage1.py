@@ -35,7 +35,7 @@ ENTRIES = {
 FRAMES, SAMPLER_FRAMES = (3, 11, 31), 11
 CELLS = (11, 20)
 PROMPT_TOKENS = 40
-REPEATS, SAMPLER_STEPS = 3, 20
+REPEATS, SAMPLER_STEPS = 5, 20
 TARGETS = {"stage1_time_ratio": 0.65, "stage1_memory_ratio": 0.6}
 ROOT = Path(__file__).resolve().parents[1]
 

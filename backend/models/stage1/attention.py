@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kernels.frame_gdn import camera_gdn, frame_gdn
 
 from .config import Stage1Config
-from .layers import RMSNorm, TemporalShortConv
+from .layers import RMSNorm, TemporalShortConv, rectified
 from .rotary import rotate
 from .ucpe import RayTransforms, renormalized
 
@@ -53,7 +53,7 @@ class DualAttention(nn.Module):
     def _combined(self, x: Tensor, main: Tensor, camera: Tensor | None) -> Tensor:
         total = main.flatten(3)
         if camera is not None:
-            total = total + self.out_proj_cam(camera.flatten(3))
+            total = self.out_proj_cam(camera.flatten(3)).add_(total)
         gated = total.float() * F.silu(self.output_gate(x).float(), inplace=not torch.is_grad_enabled())
         return self.proj(gated.to(x.dtype))
 
@@ -81,13 +81,13 @@ class GatedDeltaAttention(DualAttention):
 
     def _main(self, x: Tensor, beta: Tensor, decay: Tensor, rotary: Tensor) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
-        q = _rectified(self.q_norm(q))
-        k = _rectified(self.k_norm(self.conv_k(k))) * self._key_scale(x)
+        q = rectified(self.q_norm(q))
+        k = rectified(self.k_norm(self.conv_k(k), self._key_scale(x)))
         return frame_gdn(self._split(q), self._split(k), self._split(v), beta, decay, rotary)
 
     def _camera(self, x: Tensor, beta: Tensor, decay: Tensor, rays: RayTransforms) -> Tensor:
-        q = self._split(_rectified(self.q_norm_cam(self.q_proj_cam(x))))
-        k = _rectified(self.k_norm_cam(self.conv_k_cam(self.k_proj_cam(x)))) * self._key_scale(x)
+        q = self._split(rectified(self.q_norm_cam(self.q_proj_cam(x))))
+        k = rectified(self.k_norm_cam(self.conv_k_cam(self.k_proj_cam(x)), self._key_scale(x)))
         k, v = self._split(k), self._split(self.v_proj_cam(x))
         q_ray, k_ray, v_ray = rays.encode_query(q), rays.encode_key_or_value(k), rays.encode_key_or_value(v)
         if self.renormalize:
@@ -97,11 +97,6 @@ class GatedDeltaAttention(DualAttention):
         inflation = (ray_length / length).square().mean(dim=2, keepdim=True)
         beta = beta / inflation.clamp(min=1)
         return rays.decode(camera_gdn(q_ray, k_ray, v_ray, beta, decay))
-
-
-def _rectified(x: Tensor) -> Tensor:
-    """ReLU, in place where no gradient needs the input."""
-    return F.relu(x, inplace=not torch.is_grad_enabled())
 
 
 class SoftmaxAttention(DualAttention):

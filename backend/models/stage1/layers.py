@@ -16,20 +16,32 @@ def layer_norm(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)
 
 
+def scaled(x: Tensor, factor: Tensor) -> Tensor:
+    """x * factor in the dtype of x, which is overwritten where no gradients are recorded: new memory is slow."""
+    return (x * factor).to(x.dtype) if torch.is_grad_enabled() else x.mul_(factor)
+
+
+def rectified(x: Tensor) -> Tensor:
+    """ReLU; overwrites x where no gradients are recorded."""
+    return F.relu(x, inplace=not torch.is_grad_enabled())
+
+
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over all channels, statistics in fp32, weight applied in the module's dtype."""
+    """Root-mean-square norm over all channels, statistics in fp32, weight applied in the module's dtype.
+
+    Overwrites its input where no gradients are recorded.
+    """
 
     def __init__(self, channels: int, eps: float) -> None:
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """x (...,C) -> normed x, times `scale`."""
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         inverse_rms = torch.rsqrt(norm.square() / x.shape[-1] + self.eps)
-        normed = (x * inverse_rms).to(self.weight.dtype)
-        # Without gradients nothing else holds `normed`, so it is scaled in place.
-        return normed * self.weight if torch.is_grad_enabled() else normed.mul_(self.weight)
+        return scaled(scaled(x, inverse_rms), self.weight * scale)
 
 
 class PointwiseConv(nn.Module):

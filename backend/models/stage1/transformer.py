@@ -61,8 +61,8 @@ class Block(nn.Module):
         modulated = torch.addcmul(shift_msa, layer_norm(x), 1 + scale_msa)
         x = torch.addcmul(x, gate_msa, self.attn(modulated, shared.rotary, shared.rays))
         if own.plucker_map is not None:
-            x = x + F.linear(shared.plucker, *own.plucker_map)
-        x = x + self.cross_attn(x, own.text)
+            x = F.linear(shared.plucker, *own.plucker_map).add_(x)
+        x = self.cross_attn(x, own.text).add_(x)
         modulated = torch.addcmul(shift_mlp, layer_norm(x), 1 + scale_mlp)
         return torch.addcmul(x, gate_mlp, self.mlp(modulated, *shared.grid[1:]))
 

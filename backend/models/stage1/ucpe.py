@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .layers import scaled
 from .rotary import rotate
 
 _FLOOR = 1e-6
@@ -88,9 +89,9 @@ def _transform(x: Tensor, matrix: Tensor, rotary: Tensor) -> Tensor:
 
 
 def renormalized(x: Tensor, reference: Tensor) -> Tensor:
-    """Scale every head of x down to the root mean square of `reference`, never up."""
+    """Scale every head of x (overwritten without gradients) down to the root mean square of `reference`, never up."""
     before, after = (_mean_square(tensor) + 1e-6 for tensor in (reference, x))
-    return x * (before / after).sqrt().clamp(max=1).to(x.dtype)
+    return scaled(x, (before / after).sqrt().clamp(max=1))
 
 
 def _mean_square(x: Tensor) -> Tensor:
