@@ -4,6 +4,7 @@
 import pytest
 import torch
 
+from backend.models.stage1 import Stage1Transformer
 from tests.stage1_reference import TINY, camera_poses, make_pair, randn, turned
 
 # name: (config changes, batch, grid, valid tokens per prompt, camera, plucker)
@@ -99,3 +100,43 @@ def test_published_numbers_of_the_tiny_model(variant):
         randn((1, 48, 5, 3, 4), 103).expand(2, -1, -1, -1, -1),
     )
     torch.testing.assert_close(velocity.flatten()[:4], torch.tensor(first), atol=1e-4, rtol=0)
+
+
+def tiny_run(seed: int) -> tuple[Stage1Transformer, dict[str, torch.Tensor]]:
+    """Our tiny model with random weights, and what its `forward` takes."""
+    grid = (5, 3, 4)
+    _, ours = make_pair(TINY, seed)
+    timesteps = torch.full((2, 1, 5), 623.7)
+    timesteps[..., 0] = 0
+    return ours, {
+        "latents": randn((2, 8, *grid), seed + 1),
+        "timesteps": timesteps,
+        "text": randn((2, 1, 7, 20), seed + 2),
+        "text_mask": (torch.arange(7) < torch.tensor([2, 6])[:, None]).long(),
+        "camera": camera_poses(grid, 2),
+        "plucker": randn((2, 48, *grid), seed + 3),
+    }
+
+
+def test_recording_gradients_changes_nothing():
+    ours, inputs = tiny_run(5)
+    with torch.no_grad():
+        without = ours(**inputs)
+    ours.requires_grad_(True)
+    with_gradients = ours(**inputs)
+    assert with_gradients.requires_grad
+    error = (with_gradients - without).abs().max().item()
+    assert error <= 1e-5, f"velocity differs by {error:.2e}"
+
+
+@torch.no_grad()
+def test_a_forward_leaves_inputs_and_conditioning_alone():
+    ours, inputs = tiny_run(6)
+    before = {name: tensor.clone() for name, tensor in inputs.items()}
+    latents, timesteps, *told = inputs.values()
+    conditioning = ours.condition(*told, tuple(latents.shape[2:]))
+    first = ours.denoise(latents, timesteps, conditioning)
+    again = ours.denoise(latents, timesteps, conditioning)
+    assert torch.equal(first, again)
+    for name, tensor in inputs.items():
+        assert torch.equal(tensor, before[name]), name
