@@ -89,7 +89,7 @@ class GuidedFill:
         return self._sky_mean + self._sky_features(rays) @ self._sky
 
     def _sky_features(self, rays: np.ndarray) -> np.ndarray:
-        """(..., 5): 1, elevation with its square and root, and the angle to the middle of the seen sky."""
+        """(..., 6): 1, elevation with its square and root, and the angle to the middle of the seen sky."""
         unit = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
         # Only a little beyond what was seen: a polynomial knows nothing of the rest.
         margin = 0.25 * (self._highest - self._lowest) + 0.02
@@ -125,7 +125,7 @@ def spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _surface_features(hits: Hits, solid: np.ndarray, unit_m: float) -> np.ndarray:
-    """(N, 17) float32: colour, haze, and the light's direction as the colour sees it."""
+    """(N, 16) float32: 1, colour, haze, and the light's direction as the colour sees it."""
     color, normals = hits.color[solid], hits.normals[solid]
     distance = hits.depth_m[solid][:, None] / unit_m
     near, clear = 1 / (1 + distance), np.exp(-0.4 * distance)

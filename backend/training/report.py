@@ -38,15 +38,14 @@ def heldout_report(config: RecipeConfig, model: EmbeddedModel) -> Iterator[str]:
     strengths: list[dict[float, float]] = []
     for start in range(0, len(clips), len(CANONICAL)):
         scene = [clips[index] for index in range(start, start + len(CANONICAL))]
-        for index, clip in enumerate(scene):
-            pictures = _all_ways(model, clip)
+        for number, clip in enumerate(scene, start=start):
+            filtered, decoded = residual_of(model, clip.projection, clip.path)
+            pictures = _all_ways(clip.projection, filtered, decoded)
             for method, picture in pictures.items():
                 result = score(picture, clip.truth, clip.projection.visible)
                 row = {"move": clip.move, "method": method, "whole": result.whole, "holes": result.holes}
                 rows.append({**row, "identified": identified(picture, scene, clip.move)})
-            filtered = residual_of(model, clip.projection, clip.path)[0]
             strengths.append({s: _holes(clip, in_holes(clip.projection, filtered, s)) for s in STRENGTHS})
-            number = start + index
             if number % max(1, len(clips) // SHEETS) == 0:
                 _sheet(clip, pictures, folder / f"sheet_{number:02d}.png")
         yield f"{start + len(scene)} of {len(clips)} clips"
@@ -56,15 +55,13 @@ def heldout_report(config: RecipeConfig, model: EmbeddedModel) -> Iterator[str]:
         "gate": _gate(rows),
         "strengths": _means(strengths),
     }
+    card["default_blend"] = _default_blend(card)
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     yield json.dumps(card, indent=2)
 
 
-@torch.no_grad()
-def _all_ways(model: EmbeddedModel, clip: TrainingClip) -> dict[str, Tensor]:
-    """(F, 3, h, w) by method."""
-    seen = clip.projection
-    filtered, decoded = residual_of(model, seen, clip.path)
+def _all_ways(seen: RasterClip, filtered: Tensor, decoded: Tensor) -> dict[str, Tensor]:
+    """(F, 3, h, w) by method, from the network's residual after and before its filter."""
     made = (
         seen.base[:1].expand_as(seen.base),
         _blurred(seen),

@@ -18,6 +18,7 @@ from backend.training.fit_codec import fit_codec
 from backend.training.report import heldout_report
 from backend.training.residual_flow import new_model, train, trained_model
 from backend.training.scene_files import render_missing
+from backend.weights.embedded import load_embedded
 
 TOY = {
     "folder": "run",
@@ -122,8 +123,23 @@ def test_the_report_of_an_untrained_network_shows_no_gain(config, tmp_path):
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["gate"]["holes_gain_db"] == pytest.approx(0, abs=0.02)
     assert not card["gate"]["passed"]
+    assert card["default_blend"] in (0.0, 0.25)
     assert card["table"]["guided fill"]["whole"] > card["table"]["repeat first frame"]["whole"]
     assert list(tmp_path.glob("sheet_*.png"))
+
+
+def test_export_writes_the_weights_with_the_strength_that_the_card_allows(config, tmp_path, monkeypatch):
+    run = elsewhere(config, tmp_path / "run")
+    untrained = new_model(run, LinearCodec.load(tmp_path / "run" / "codec.safetensors"))
+    TrainingState(untrained, run).save(tmp_path / "run" / "checkpoint.safetensors")
+    monkeypatch.setattr(cli, "FOLDER", tmp_path / "weights")
+    record = {**TOY, "folder": str(tmp_path / "run")}
+    (tmp_path / "toy.json").write_text(json.dumps(record))
+    arguments = ["--config", str(tmp_path / "toy.json")]
+    assert cli.main(["export", *arguments]) == 1  # no card yet
+    assert cli.main(["card", *arguments]) == cli.main(["export", *arguments]) == 0
+    card = json.loads((tmp_path / "run" / "card.json").read_text())
+    assert load_embedded(folder=tmp_path / "weights").config.default_blend == card["default_blend"]
 
 
 def test_wrong_settings_are_a_sentence(tmp_path, capsys):
