@@ -12,7 +12,7 @@ import numpy as np
 from bpy.types import Collection, Depsgraph, DepsgraphObjectInstance, Mesh, Object, Scene, ViewLayer
 
 from ..backend.protocol import Blockout, ProtocolError
-from .camera import each_sample, playhead_kept, refuse_while_busy
+from .timeline import each_sample, playhead_kept, refuse_while_occupied
 
 MAX_TRIANGLES = 3_000_000
 MAX_POSES = 1_000_000
@@ -52,7 +52,7 @@ def export_blockout(
     Raises:
         ProtocolError: too many triangles or moving objects, or Blender is playing or rendering.
     """
-    refuse_while_busy()
+    refuse_while_occupied()
     with playhead_kept(scene), _evaluated_as_rendered(view_layer):
         tracker = None
         for index, depsgraph in each_sample(scene, view_layer, frame_start, count):

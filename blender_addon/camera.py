@@ -3,24 +3,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import bpy
 import numpy as np
-from bpy.types import Depsgraph, Object, Scene, ViewLayer
+from bpy.types import Object, Scene, ViewLayer
 
-from ..backend.protocol import FPS, CameraPath, ProtocolError, frame_count_for
+from ..backend.protocol import CameraPath, ProtocolError
+from .timeline import each_sample, playhead_kept, refuse_while_occupied
 
 # Blender's cameras look along -z with +y up, OpenCV's along +z with +y down.
 _OPENCV_FROM_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
 _KINDS = {"ORTHO": "orthographic", "PANO": "panoramic", "CUSTOM": "custom"}
-
-
-def scene_fps(scene: Scene) -> float:
-    """Frames per second of the scene, 23.976 for 24 / 1.001."""
-    return scene.render.fps / scene.render.fps_base
 
 
 def render_size(scene: Scene) -> tuple[int, int]:
@@ -31,20 +22,6 @@ def render_size(scene: Scene) -> tuple[int, int]:
         max(1, render.resolution_x * percentage // 100),
         max(1, render.resolution_y * percentage // 100),
     )
-
-
-def sample_count(scene: Scene, frame_start: float, frame_end: float, variant: str = "bidirectional") -> int:
-    """Camera samples at 16 fps that fit into the scene frames `frame_start` .. `frame_end`, both inclusive.
-
-    Raises:
-        ProtocolError: the range ends before it starts.
-    """
-    if frame_end < frame_start:
-        raise ProtocolError(
-            f"The range ends at frame {frame_end:g}, before it starts at frame {frame_start:g}; "
-            "set an end frame after the start frame."
-        )
-    return frame_count_for((frame_end - frame_start + 1) / scene_fps(scene), variant)
 
 
 def shot_camera(scene: Scene, chosen: Object | None, frame_start: float, frame_end: float) -> Object:
@@ -76,46 +53,6 @@ def shot_camera(scene: Scene, chosen: Object | None, frame_start: float, frame_e
     return camera
 
 
-def refuse_while_busy() -> None:
-    """Sampling moves the playhead, which must not happen under a playback or a render.
-
-    Raises:
-        ProtocolError: an animation is playing or a render is running.
-    """
-    if any(window.screen.is_animation_playing for window in bpy.context.window_manager.windows):
-        raise ProtocolError("The animation is playing; stop the playback first.")
-    if bpy.app.is_job_running("RENDER"):
-        raise ProtocolError("A render is running; wait for it to end or cancel it first.")
-
-
-@contextmanager
-def playhead_kept(scene: Scene) -> Iterator[None]:
-    """Leave the scene at the frame, the subframe and the active camera it had, whatever happens inside."""
-    frame, subframe, camera = scene.frame_current, scene.frame_subframe, scene.camera
-    try:
-        yield
-    finally:
-        scene.frame_set(frame, subframe=subframe)
-        if scene.camera != camera:
-            scene.camera = camera
-
-
-def each_sample(
-    scene: Scene, view_layer: ViewLayer, frame_start: float, count: int
-) -> Iterator[tuple[int, Depsgraph]]:
-    """Step the scene to `frame_start` + i / 16 s for each sample i; the caller keeps the playhead.
-
-    Counts the samples at Blender's progress cursor, where one was begun.
-    """
-    step = scene_fps(scene) / FPS
-    for index in range(count):
-        bpy.context.window_manager.progress_update(index)
-        time = frame_start + index * step
-        frame = math.floor(time)
-        scene.frame_set(frame, subframe=time - frame)
-        yield index, view_layer.depsgraph
-
-
 def export_camera(
     scene: Scene, view_layer: ViewLayer, camera: Object, frame_start: float, count: int
 ) -> CameraPath:
@@ -133,7 +70,7 @@ def export_camera(
         ProtocolError: not a perspective camera, not evaluated in this view layer, scaled unevenly by its
             parents, or Blender is playing or rendering.
     """
-    refuse_while_busy()
+    refuse_while_occupied()
     width, height = size = render_size(scene)
     c2w = np.empty((count, 4, 4))
     intrinsics = np.empty((count, 4))

@@ -18,7 +18,7 @@ from bpy.types import Image, Object, Scene, ViewLayer
 
 from ..backend.protocol import ProtocolError, cover_crop
 from . import compat
-from .camera import playhead_kept, refuse_while_busy
+from .timeline import playhead_kept, refuse_while_occupied
 
 # Enlarging a picture more than this leaves nothing for the model to keep.
 MAX_ENLARGEMENT = 4
@@ -38,7 +38,7 @@ def render_blockout(scene: Scene, view_layer: ViewLayer, camera: Object, frame: 
     Raises:
         ProtocolError: the render failed, or Blender is playing or rendering.
     """
-    refuse_while_busy()
+    refuse_while_occupied()
     whole = math.floor(frame)
     with (
         tempfile.TemporaryDirectory(prefix="sana_wm_") as folder,

@@ -17,7 +17,7 @@ from bpy.types import Scene
 
 from ..backend.protocol import FPS, Clip, JobFolder, ProtocolError, Source
 from . import compat
-from .camera import scene_fps
+from .timeline import scene_fps
 
 MAX_CHANNEL = 128
 

@@ -13,7 +13,7 @@ from bpy.app.handlers import persistent
 from bpy.types import Scene
 
 from ..backend.protocol import ProtocolError
-from . import paths, sequencer
+from . import paths, sequencer, timeline
 from .backend_process import BackendSetup, Child, find_backend, start_worker
 from .supervisor import ACTIVE_INTERVAL_S, FollowedJob, Project, Supervisor
 
@@ -37,12 +37,7 @@ class BlenderHost:
 
     def may_place(self) -> bool:
         """Not under a render or a playback, and only where an undo step covers the whole file."""
-        windows = bpy.context.window_manager.windows
-        return not (
-            bpy.app.is_job_running("RENDER")
-            or any(window.screen.is_animation_playing for window in windows)
-            or bpy.context.mode != "OBJECT"
-        )
+        return not timeline.occupied() and bpy.context.mode == "OBJECT"
 
     def remembered_jobs(self) -> list[Path]:
         return [Path(entry.folder) for scene in _scenes() for entry in scene.sana_wm.jobs]

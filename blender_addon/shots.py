@@ -11,7 +11,7 @@ import bpy
 from bpy.types import Context, Object, Scene
 
 from ..backend.protocol import CameraPath, Finding, Preset, ProtocolError, Shot, Source, limits
-from . import blockout, camera, first_frame, paths
+from . import blockout, camera, first_frame, paths, timeline
 from .backend_process import find_backend
 from .properties import SANAWM_PG_finding, presets
 
@@ -91,7 +91,7 @@ def _export(context: Context) -> tuple[Shot, bytes]:
         preset=take.preset,
         source=Source(
             bpy.data.filepath, scene.name, take.camera.name, take.frame_start, take.frame_end,
-            camera.scene_fps(scene), uuid.uuid4().hex,
+            timeline.scene_fps(scene), uuid.uuid4().hex,
         ),
         blockout=geometry,
     )  # fmt: skip
@@ -132,7 +132,7 @@ def _begin_progress(context: Context, count: int, rounds_done: int) -> None:
 
 
 def _sample_count(scene: Scene, preset: Preset) -> int:
-    count = camera.sample_count(scene, *scene.sana_wm.range_of(scene), preset.variant)
+    count = timeline.sample_count(scene, *scene.sana_wm.range_of(scene), preset.variant)
     wrong = limits.check_length(count, preset)
     if wrong:
         raise ProtocolError(wrong.message)

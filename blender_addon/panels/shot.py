@@ -6,7 +6,7 @@ from __future__ import annotations
 from bpy.types import Context, Panel, Scene, UILayout
 
 from ...backend.protocol import FPS, ProtocolError
-from .. import camera, compat
+from .. import camera, compat, timeline
 from ..properties import SANAWM_PG_shot, presets
 from .parts import SidebarPanel, draw_sentence, reads_prompt
 
@@ -54,8 +54,8 @@ def _draw_range(layout: UILayout, context: Context, settings: SANAWM_PG_shot) ->
 def _length_in_words(scene: Scene, settings: SANAWM_PG_shot) -> str:
     start, end = settings.range_of(scene)
     preset = presets().get(settings.preset)
-    samples = camera.sample_count(scene, start, end, preset.variant if preset else "bidirectional")
-    frames, fps = end - start + 1, camera.scene_fps(scene)
+    samples = timeline.sample_count(scene, start, end, preset.variant if preset else "bidirectional")
+    frames, fps = end - start + 1, timeline.scene_fps(scene)
     # The last sample may lie just behind the range; the strip ends with the range all the same.
     clip_s = min(frames / fps, samples / FPS)
     return f"{frames} frames at {fps:g} fps ({frames / fps:.2f} s) give a clip of {clip_s:.2f} s"
