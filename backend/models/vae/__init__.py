@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clips to latents and back."""
 
+from .causal_decoder import CausalDecoder
+from .frame_decoder import Carry, FrameDecoder
 from .linear_codec import LinearCodec
 
-__all__ = ["LinearCodec"]
+__all__ = ["Carry", "CausalDecoder", "FrameDecoder", "LinearCodec"]

@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .frame_decoder import Carry
+
 CHANNELS = 128
 PATCH = 8
 STEP = 8
@@ -65,21 +67,31 @@ class LinearCodec(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, 128, k + 1, h, w) -> frames (B, 3, 8k + 1, 8h, 8w), RGB, not clamped."""
-        return self._synthesize(latents, self.patch_mean)
+        return self.decode_next(latents, None)[0]
 
     def decode_difference(self, difference: Tensor) -> Tensor:
         """What a difference of two latents (B, 128, k + 1, h, w) changes in the decoded frames."""
-        return self._synthesize(difference, torch.zeros_like(self.patch_mean))
+        return self.decode_difference_next(difference, None)[0]
 
-    def _synthesize(self, latents: Tensor, mean: Tensor) -> Tensor:
-        batch, _, steps, rows, columns = latents.shape
-        channels_last = latents.permute(0, 2, 3, 4, 1)
-        still = (channels_last[:, :1] / self.still_scale) @ self.spatial_basis
-        coefficients = (channels_last[:, 1:] / self.motion_scale) @ self.temporal_basis
-        coefficients = coefficients.reshape(batch, steps - 1, rows, columns, STEP, KEPT_PER_FRAME)
-        coefficients = coefficients.permute(0, 1, 4, 2, 3, 5).flatten(1, 2)
-        moving = coefficients @ self.spatial_basis[:KEPT_PER_FRAME]
-        return _from_patches(torch.cat([still, moving], dim=1) + mean)
+    def decode_next(self, latents: Tensor, carry: Carry | None) -> tuple[Tensor, Carry]:
+        """See FrameDecoder. The codec remembers nothing but that the clip has begun."""
+        return self._synthesize(latents, begins=carry is None, mean=self.patch_mean), ()
+
+    def decode_difference_next(self, difference: Tensor, carry: Carry | None) -> tuple[Tensor, Carry]:
+        """What the next difference of two latents changes in the decoded frames; as `decode_next`."""
+        return self._synthesize(difference, begins=carry is None, mean=torch.zeros_like(self.patch_mean)), ()
+
+    def _synthesize(self, latents: Tensor, begins: bool, mean: Tensor) -> Tensor:
+        # One latent a product: products of more rows may round differently.
+        steps = list(latents.permute(0, 2, 3, 4, 1).unbind(1))
+        still = [((steps.pop(0) / self.still_scale) @ self.spatial_basis)[:, None]] if begins else []
+        return _from_patches(torch.cat(still + [self._moving(step) for step in steps], dim=1) + mean)
+
+    def _moving(self, step: Tensor) -> Tensor:
+        """Channels-last latents (B, h, w, 128) of one step -> patches (B, 8, h, w, 192)."""
+        coefficients = (step / self.motion_scale) @ self.temporal_basis
+        by_frame = coefficients.unflatten(-1, (STEP, KEPT_PER_FRAME)).movedim(-2, 1)
+        return by_frame @ self.spatial_basis[:KEPT_PER_FRAME]
 
 
 def _to_patches(frames: Tensor) -> Tensor:
