@@ -12,6 +12,7 @@ import numpy as np
 from bpy.types import Collection, Depsgraph, DepsgraphObjectInstance, Mesh, Object, Scene, ViewLayer
 
 from ..backend.protocol import Blockout, ProtocolError
+from .colour import srgb_from_linear
 from .timeline import each_sample, playhead_kept, refuse_while_occupied
 
 MAX_TRIANGLES = 3_000_000
@@ -156,7 +157,7 @@ class _Tracker:
             object_colors=np.array([colour for _key, _name, colour, _chosen in self._parts]).reshape(-1, 3),
             moving=np.array(moving),
             motion=np.array([motion[self._parts[part][0]] for part in moving]).reshape(-1, self._count, 4, 4),
-            background=_srgb(scene.world.color) if scene.world else np.zeros(3),
+            background=srgb_from_linear(scene.world.color) if scene.world else np.zeros(3),
         )
 
     def _rigid_motion(self, key: Key, poses: np.ndarray, metres: float) -> np.ndarray:
@@ -283,16 +284,16 @@ def _colour_parts(obj: Object, shape: _Shape, shading) -> Iterator[tuple[np.ndar
     """Viewport colours (3,) in sRGB, each with the indices of its triangles."""
     everything = np.arange(len(shape.triangles))
     if shading.color_type == "OBJECT":
-        yield _srgb(obj.color), everything
+        yield srgb_from_linear(obj.color[:3]), everything
     elif shading.color_type == "SINGLE":
-        yield _srgb(shading.single_color), everything
+        yield srgb_from_linear(shading.single_color), everything
     else:
         used, slots = np.unique(shape.materials, return_inverse=True)
         by_slot = np.array([_material_colour(obj, int(index)) for index in used])
         colours, slot_colour = np.unique(by_slot, axis=0, return_inverse=True)
         triangle_colour = slot_colour.ravel()[slots.ravel()]
         for index, colour in enumerate(colours):
-            yield _srgb(colour), everything[triangle_colour == index]
+            yield srgb_from_linear(colour), everything[triangle_colour == index]
 
 
 def _material_colour(obj: Object, index: int) -> tuple[float, ...]:
@@ -305,11 +306,6 @@ def _material_colour(obj: Object, index: int) -> tuple[float, ...]:
     if index < len(obj.material_slots) and obj.material_slots[index].link == "OBJECT":
         material = obj.material_slots[index].material
     return tuple(material.diffuse_color)[:3] if material else _NO_MATERIAL
-
-
-def _srgb(linear) -> np.ndarray:
-    values = np.clip(np.array(linear, np.float64)[:3], 0, 1)
-    return np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055)
 
 
 def _matrix(instance: DepsgraphObjectInstance) -> np.ndarray:

@@ -8,6 +8,7 @@ import math
 import bpy
 from bpy.types import Collection, Context, Material, Object, Scene
 
+from .colour import linear_from_srgb
 from .shapes import Mesh, arch, box, cylinder, gable, merged, sphere
 
 DURATION_S = 6
@@ -284,5 +285,5 @@ def _steps(first: float, last: float, step: float) -> list[float]:
 
 
 def _linear(srgb: str) -> list[float]:
-    values = [int(srgb[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-    return [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+    """Of six hexadecimal digits."""
+    return linear_from_srgb([value / 255 for value in bytes.fromhex(srgb)]).tolist()

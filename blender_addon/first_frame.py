@@ -18,6 +18,7 @@ from bpy.types import Image, Object, Scene, ViewLayer
 
 from ..backend.protocol import ProtocolError, cover_crop
 from . import compat
+from .colour import srgb_from_linear
 from .timeline import playhead_kept, refuse_while_occupied
 
 # Enlarging a picture more than this leaves nothing for the model to keep.
@@ -142,9 +143,7 @@ def _fitted(image: Image, path: Path, size: tuple[int, int]) -> np.ndarray:
     image.pixels.foreach_get(pixels.ravel())
     top_first = pixels[::-1][crop.top : crop.top + size[1], crop.left : crop.left + size[0]]
     rgb = top_first[..., :3] if image.channels >= 3 else np.repeat(top_first[..., :1], 3, axis=2)
-    rgb = np.clip(rgb, 0, 1)
-    if image.is_float:
-        rgb = np.where(rgb <= 0.0031308, rgb * 12.92, 1.055 * rgb ** (1 / 2.4) - 0.055)
+    rgb = srgb_from_linear(rgb) if image.is_float else np.clip(rgb, 0, 1)
     return np.round(rgb * 255).astype(np.uint8)
 
 
