@@ -27,6 +27,18 @@ def problem(shape, dtype=torch.float32, seed=0):
     return q.to(dtype), k.to(dtype), v.to(dtype), beta.to(dtype), decay.float(), rotary
 
 
+def start_of(shape, seed=50):
+    """A carried state, main (numerator, denominator) and camera."""
+    batch, _, _, heads, dim = shape
+    generator = torch.Generator().manual_seed(seed)
+    main, camera = (0.3 * torch.randn(batch, heads, dim, dim, generator=generator) for _ in range(2))
+    return (main, torch.rand(batch, heads, dim, 1, generator=generator)), camera
+
+
+def slices(*ends):
+    return [slice(start, end) for start, end in zip((0, *ends), ends, strict=False)]
+
+
 @pytest.fixture
 def nan_filled_buffers(monkeypatch):
     """Whatever is allocated and not written shows up as NaN."""
@@ -39,53 +51,90 @@ def assert_close(name: str, actual: torch.Tensor, expected: torch.Tensor, tolera
     assert error <= tolerance, f"{name} differs by {error:.2e} of its norm"
 
 
-@pytest.mark.parametrize("chunk_elements", [1, 1 << 20])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_matches_the_recurrence(shape, chunk_elements, nan_filled_buffers, monkeypatch):
-    monkeypatch.setattr(vectorized, "_CPU_CHUNK", chunk_elements)
+# frames of SHAPES cut into chunks; None is one chunk
+CHUNKS = [slices(4, 5), None, slices(1, 2), slices(4, 7, 10, 13), slices(2, 4)]
+
+
+@pytest.mark.parametrize("carried", [False, True])
+@pytest.mark.parametrize("portion_elements", [1, 1 << 20])
+@pytest.mark.parametrize(("shape", "chunks"), list(zip(SHAPES, CHUNKS, strict=True)))
+def test_matches_the_recurrence(shape, chunks, portion_elements, carried, nan_filled_buffers, monkeypatch):
+    monkeypatch.setattr(vectorized, "_CPU_PORTION", portion_elements)
     q, k, v, beta, decay, rotary = problem(shape)
-    assert_close(
-        "main", frame_gdn(q, k, v, beta, decay, rotary), naive.frame_gdn(q, k, v, beta, decay, rotary), 1e-5
-    )
-    assert_close("camera", camera_gdn(q, k, v, beta, decay), naive.camera_gdn(q, k, v, beta, decay), 1e-5)
+    for cut in (None, chunks):
+        main_start, camera_start = start_of(shape) if carried else (None, None)
+        out, state = frame_gdn(q, k, v, beta, decay, rotary, cut, main_start)
+        plain, plain_state = naive.frame_gdn(q, k, v, beta, decay, rotary, cut, main_start)
+        assert_close("main", out, plain, 1e-5)
+        assert_close("main state", state[0], plain_state[0], 1e-5)
+        assert_close("main normalizer", state[1], plain_state[1], 1e-5)
+        out, state = camera_gdn(q, k, v, beta, decay, cut, camera_start)
+        plain, plain_state = naive.camera_gdn(q, k, v, beta, decay, cut, camera_start)
+        assert_close("camera", out, plain, 1e-5)
+        assert_close("camera state", state, plain_state, 1e-5)
+
+
+def test_chunk_by_chunk_equals_one_call_and_leaves_the_given_state_alone():
+    shape = SHAPES[3]
+    q, k, v, beta, decay, rotary = problem(shape)
+    chunks = slices(4, 7, 10, 13)
+    whole, _ = frame_gdn(q, k, v, beta, decay, rotary, chunks)
+    whole_camera, _ = camera_gdn(q, k, v, beta, decay, chunks)
+    state = camera_state = None
+    for chunk in chunks:
+        part = [x[:, chunk] for x in (q, k, v, beta, decay)]
+        given = None if state is None else [x.clone() for x in state]
+        out, after = frame_gdn(*part, rotary[chunk], start=state)
+        assert_close(f"main of frames {chunk.start}..", out, whole[:, chunk], 1e-6)
+        if given is not None:
+            assert all(torch.equal(a, b) for a, b in zip(state, given, strict=True))
+        out, camera_state = camera_gdn(*part, start=camera_state)
+        assert_close(f"camera of frames {chunk.start}..", out, whole_camera[:, chunk], 1e-6)
+        state = after
 
 
 def test_slices_of_one_projection_are_read_in_place():
     q, k, v, beta, decay, rotary = problem(SHAPES[0])
     together = torch.cat([q, k, v], dim=3)
     q_view, k_view, v_view = together.chunk(3, dim=3)
-    expected = naive.frame_gdn(q, k, v, beta, decay, rotary)
-    assert_close("main", frame_gdn(q_view, k_view, v_view, beta, decay, rotary), expected, 1e-5)
+    expected, _ = naive.frame_gdn(q, k, v, beta, decay, rotary)
+    out, _ = frame_gdn(q_view, k_view, v_view, beta, decay, rotary)
+    assert_close("main", out, expected, 1e-5)
 
 
 def test_bf16_inputs_are_scanned_in_fp32():
     q, k, v, beta, decay, rotary = problem(SHAPES[3], torch.bfloat16)
-    out = frame_gdn(q, k, v, beta, decay, rotary)
+    out, _ = frame_gdn(q, k, v, beta, decay, rotary)
     assert out.dtype == torch.bfloat16
-    assert torch.equal(
-        out, vectorized.frame_gdn(*(x.float() for x in (q, k, v, beta)), decay, rotary).bfloat16()
-    )
-    assert_close("main", out, naive.frame_gdn(q, k, v, beta, decay, rotary), 4e-3)
+    in_fp32, _ = vectorized.frame_gdn(*(x.float() for x in (q, k, v, beta)), decay, rotary)
+    assert torch.equal(out, in_fp32.bfloat16())
+    assert_close("main", out, naive.frame_gdn(q, k, v, beta, decay, rotary)[0], 4e-3)
 
 
 def test_a_query_of_zeros_reads_zero():
     q, k, v, beta, decay, rotary = problem(SHAPES[0])
     q[:, 2, 3] = 0
-    out = frame_gdn(q, k, v, beta, decay, rotary)
+    out, _ = frame_gdn(q, k, v, beta, decay, rotary)
     assert torch.equal(out[:, 2, 3], torch.zeros_like(out[:, 2, 3]))
 
 
-@pytest.mark.parametrize("shape", SHAPES[:3])
-def test_gradients_match_the_recurrence(shape):
+@pytest.mark.parametrize(("shape", "chunks"), list(zip(SHAPES[:3], CHUNKS[:3], strict=True)))
+def test_gradients_match_the_recurrence(shape, chunks):
     *tensors, rotary = problem(shape)
-    names = ["q", "k", "v", "beta", "decay"]
+    (main, normalizer), camera = start_of(shape)
     tensors[0] = tensors[0] + 0.1  # keeps the denominator away from zero
-    for branch, extra in (("frame_gdn", (rotary,)), ("camera_gdn", ())):
+    cases = {
+        "frame_gdn": ([*tensors, main, normalizer], lambda f, *x: f(*x[:5], rotary, chunks, x[5:])),
+        "camera_gdn": ([*tensors, camera], lambda f, *x: f(*x[:5], chunks, x[5])),
+    }
+    for branch, (given, call) in cases.items():
         gradients = []
         for module in (vectorized, naive):
-            leaves = [tensor.clone().requires_grad_() for tensor in tensors]
-            getattr(module, branch)(*leaves, *extra).sin().sum().backward()
+            leaves = [tensor.clone().requires_grad_() for tensor in given]
+            out, state = call(getattr(module, branch), *leaves)
+            (out.sin().sum() + sum(x.cos().sum() for x in state)).backward()
             gradients.append([leaf.grad for leaf in leaves])
-        for name, fast, plain in zip(names, *gradients, strict=True):
+        names = ["q", "k", "v", "beta", "decay", "state", "normalizer"]
+        for name, fast, plain in zip(names, *gradients, strict=False):
             if plain.norm() > 0:
                 assert_close(f"{branch} gradient of {name}", fast, plain, 1e-4)

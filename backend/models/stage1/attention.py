@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +12,14 @@ from torch import Tensor, nn
 
 from kernels.frame_gdn import camera_gdn, frame_gdn
 
+from .carry import GatedDeltaCarry, KeyWindow, SoftmaxCarry, read
+from .conditioning import Conditioning, TextKeys
 from .config import Stage1Config
 from .layers import RMSNorm, TemporalShortConv, rectified
 from .rotary import rotate
 from .ucpe import RayTransforms, renormalized
+
+Gates = tuple[Tensor, Tensor]  # beta (B,T,S,h), decay (B,T,h)
 
 
 class DualAttention(nn.Module):
@@ -59,36 +63,57 @@ class DualAttention(nn.Module):
 
 
 class GatedDeltaAttention(DualAttention):
-    """Frame-wise bidirectional Gated DeltaNet."""
+    """Frame-wise Gated DeltaNet."""
 
     def __init__(self, config: Stage1Config) -> None:
         super().__init__(config)
         self.renormalize = config.cam_renorm_gdn
+        self.carries_camera_keys = config.carry_camera_keys
         self.conv_k = TemporalShortConv(config.hidden_size, config.conv_kernel_size)
         self.conv_k_cam = TemporalShortConv(config.hidden_size, config.conv_kernel_size)
 
-    def forward(self, x: Tensor, rotary: Tensor, rays: RayTransforms | None) -> Tensor:
-        """x (B,T,S,C), rotary (T,S,D/2), rays None to leave the camera branch out."""
+    def forward(self, x: Tensor, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool) -> Tensor:
+        """x (B,T,S,C) -> (B,T,S,C). Reads the carry, None for a clip's beginning; writes it if `save`."""
         beta = self.beta_proj(x).sigmoid()
         rate = self.gate_proj(x.mean(dim=2)).float() + self.dt_bias.float()
         decay = torch.exp(-self.A_log.float().exp() * F.softplus(rate))
-        main = self._main(x, beta, decay, rotary)
-        camera = None if rays is None else self._camera(x, beta, decay, rays)
+        gates = beta, decay
+        main = self._main(x, gates, shared, carry, save)
+        camera = None if shared.rays is None else self._camera(x, gates, shared, carry, save)
         return self._combined(x, main, camera)
 
     def _key_scale(self, x: Tensor) -> float:
         return (x.shape[-1] // self.num_heads) ** -0.5 * x.shape[2] ** -0.5
 
-    def _main(self, x: Tensor, beta: Tensor, decay: Tensor, rotary: Tensor) -> Tensor:
+    def _main(
+        self, x: Tensor, gates: Gates, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool
+    ) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
+        convolved = self.conv_k(k, shared.chunks, None if carry is None else carry.key_tail, True)
+        if save:
+            _append(carry.key_tail, k)
         q = rectified(self.q_norm(q))
-        k = rectified(self.k_norm(self.conv_k(k), self._key_scale(x)))
-        return frame_gdn(self._split(q), self._split(k), self._split(v), beta, decay, rotary)
+        k = rectified(self.k_norm(convolved, self._key_scale(x)))
+        start = None if carry is None else (read(carry.main), read(carry.normalizer))
+        heads = self._split(q), self._split(k), self._split(v)
+        out, (state, normalizer) = frame_gdn(*heads, *gates, shared.rotary, shared.chunks, start)
+        if save:
+            carry.main.copy_(state.detach())
+            carry.normalizer.copy_(normalizer.detach())
+        return out
 
-    def _camera(self, x: Tensor, beta: Tensor, decay: Tensor, rays: RayTransforms) -> Tensor:
+    def _camera(
+        self, x: Tensor, gates: Gates, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool
+    ) -> Tensor:
+        rays, (beta, decay) = shared.rays, gates
         q = self._split(rectified(self.q_norm_cam(self.q_proj_cam(x))))
-        k = rectified(self.k_norm_cam(self.conv_k_cam(self.k_proj_cam(x)), self._key_scale(x)))
-        k, v = self._split(k), self._split(self.v_proj_cam(x))
+        k = self.k_proj_cam(x)
+        tail = None if carry is None else carry.camera_key_tail
+        convolved = self.conv_k_cam(k, shared.chunks, tail, self.carries_camera_keys)
+        if save:
+            _append(carry.camera_key_tail, k)
+        k = self._split(rectified(self.k_norm_cam(convolved, self._key_scale(x))))
+        v = self._split(self.v_proj_cam(x))
         q_ray, k_ray, v_ray = rays.encode_query(q), rays.encode_key_or_value(k), rays.encode_key_or_value(v)
         if self.renormalize:
             q_ray, k_ray, v_ray = renormalized(q_ray, q), renormalized(k_ray, k), renormalized(v_ray, v)
@@ -96,45 +121,84 @@ class GatedDeltaAttention(DualAttention):
         length, ray_length = k.norm(dim=-1).clamp(min=1e-6), k_ray.norm(dim=-1).clamp(min=1e-6)
         inflation = (ray_length / length).square().mean(dim=2, keepdim=True)
         beta = beta / inflation.clamp(min=1)
-        return rays.decode(camera_gdn(q_ray, k_ray, v_ray, beta, decay))
+        start = None if carry is None else read(carry.camera)
+        out, state = camera_gdn(q_ray, k_ray, v_ray, beta, decay, shared.chunks, start)
+        if save:
+            carry.camera.copy_(state.detach())
+        return rays.decode(out)
+
+
+def _append(tail: Tensor, x: Tensor) -> None:
+    """tail (B,n,S,C) becomes the last n frames of what it was and x (B,T,S,C) after it."""
+    tail.copy_(torch.cat([tail, x.detach()], dim=1)[:, -tail.shape[1] :])
 
 
 class SoftmaxAttention(DualAttention):
-    """Full bidirectional attention over all tokens of all frames."""
+    """Full attention over all tokens of a chunk and of the chunks before it."""
 
     def __init__(self, config: Stage1Config) -> None:
         super().__init__(config)
         self.renormalize = config.cam_renorm_softmax
         self.in_bf16 = config.softmax_in_bf16
+        padded = _padded_width(config.head_dim)
+        self.main_scale = (padded if config.padded_scale_main else config.head_dim) ** -0.5
+        self.camera_scale = (padded if config.padded_scale_camera else config.head_dim) ** -0.5
 
-    def forward(self, x: Tensor, rotary: Tensor, rays: RayTransforms | None) -> Tensor:
-        """Arguments as in `GatedDeltaAttention.forward`."""
-        main = self._main(x, rotary)
-        camera = None if rays is None else self._camera(x, rays)
-        return self._combined(x, main, camera)
+    def forward(self, x: Tensor, shared: Conditioning, carry: SoftmaxCarry | None, save: bool) -> Tensor:
+        """Arguments as in `GatedDeltaAttention.forward`; with a carry, x is one chunk."""
+        windows = (None, None) if carry is None else (carry.main, carry.camera)
+        q, k, v = self._rotated(x, shared.rotary)
+        main = self._attend(q, k, v, self.main_scale, shared.chunks, windows[0], save)
+        if shared.rays is None:
+            return self._combined(x, main, None)
+        q, k, v = self._in_ray_coordinates(x, shared.rays)
+        camera = self._attend(q, k, v, self.camera_scale, shared.chunks, windows[1], save)
+        return self._combined(x, main, shared.rays.decode(camera))
 
-    def _main(self, x: Tensor, rotary: Tensor) -> Tensor:
+    def _rotated(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         q = rotate(self._split(self.q_norm(q)), rotary)
-        k = rotate(self._split(self.k_norm(k)), rotary)
-        return self._attend(q, k, self._split(v), scale=q.shape[-1] ** -0.5)
+        return q, rotate(self._split(self.k_norm(k)), rotary), self._split(v)
 
-    def _camera(self, x: Tensor, rays: RayTransforms) -> Tensor:
+    def _in_ray_coordinates(self, x: Tensor, rays: RayTransforms) -> tuple[Tensor, Tensor, Tensor]:
         q = self._split(self.q_norm_cam(self.q_proj_cam(x)))
         k = self._split(self.k_norm_cam(self.k_proj_cam(x)))
         v = self._split(self.v_proj_cam(x))
         q_ray, k_ray, v_ray = rays.encode_query(q), rays.encode_key_or_value(k), rays.encode_key_or_value(v)
         if self.renormalize:
             q_ray, k_ray, v_ray = renormalized(q_ray, q), renormalized(k_ray, k), renormalized(v_ray, v)
-        return rays.decode(self._attend(q_ray, k_ray, v_ray, scale=_padded_width(q.shape[-1]) ** -0.5))
+        return q_ray, k_ray, v_ray
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    def _attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: float,
+        chunks: Sequence[slice],
+        window: KeyWindow | None,
+        save: bool,
+    ) -> Tensor:
         """q, k, v (B,T,S,h,D) -> (B,T,S,h,D)."""
-        dtype = torch.bfloat16 if self.in_bf16 else q.dtype
-        by_head = (
-            x.flatten(1, 2).transpose(1, 2).to(dtype, memory_format=torch.contiguous_format) for x in (q, k, v)
+        dtype, cells = torch.bfloat16 if self.in_bf16 else q.dtype, q.shape[2]
+        queries, keys, values = (
+            x.flatten(1, 2).transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
+            for x in (q, k, v)
         )
-        out = F.scaled_dot_product_attention(*by_head, scale=scale)
+        own = keys, values
+        if window is not None:
+            keys, values = window.joined(*own)
+        parts = []
+        for chunk in chunks:
+            seen = keys.shape[2] - queries.shape[2] + chunk.stop * cells
+            part = queries[:, :, chunk.start * cells : chunk.stop * cells]
+            attended = F.scaled_dot_product_attention(
+                part, keys[:, :, :seen], values[:, :, :seen], scale=scale
+            )
+            parts.append(attended)
+        if save:
+            window.keep(*own)
+        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         return out.transpose(1, 2).reshape(q.shape).to(q.dtype)
 
 
@@ -143,15 +207,6 @@ def _padded_width(head_dim: int) -> int:
     if head_dim in (32, 64, 128, 256) or head_dim > 256:
         return head_dim
     return 128 if head_dim < 128 else 256
-
-
-@dataclass(frozen=True)
-class TextKeys:
-    """Keys and values of the prompt for one block, (B,h,L,d), and which are valid (B,1,1,L; None if all)."""
-
-    keys: Tensor
-    values: Tensor
-    mask: Tensor | None
 
 
 class CrossAttention(nn.Module):

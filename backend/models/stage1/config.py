@@ -58,6 +58,11 @@ class Stage1Config:
         cam_renorm_gdn, cam_renorm_softmax: scale camera q, k, v back to their length before the ray transform.
             The released weights were trained with (False, True); diffusers 0.42 computes (True, True).
         softmax_in_bf16: round q, k, v to bf16 inside softmax attention, as the released code does in any precision.
+        carry_camera_keys: whether the camera branch's key convolution sees the chunk before its own. The streaming
+            code of May 2026 isolates chunks there, the later one does not. Bidirectional runs do not tell.
+        padded_scale_main, padded_scale_camera: scale the softmax of that branch by the width that kernels pad a head
+            to (128 for 112) instead of its own. Bidirectional weights were trained with (False, True). For the
+            streaming release the code of May 2026 has (True, True), the later one (False, False).
     """
 
     in_channels: int = 128
@@ -75,6 +80,9 @@ class Stage1Config:
     cam_renorm_gdn: bool = False
     cam_renorm_softmax: bool = True
     softmax_in_bf16: bool = True
+    carry_camera_keys: bool = True
+    padded_scale_main: bool = False
+    padded_scale_camera: bool = True
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.head_dim:
@@ -112,7 +120,7 @@ class Stage1Config:
 
         Args:
             entries: the parsed json; names with a leading underscore are ignored.
-            switches: cam_renorm_gdn, cam_renorm_softmax or softmax_in_bf16, which that layout does not store.
+            switches: cam_renorm_gdn and the fields after it, which that layout does not store.
 
         Raises:
             ValueError: an entry asks for something this implementation does not have.

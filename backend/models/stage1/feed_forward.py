@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """GLUMBConvTemp: a gated inverted bottleneck with a 3x3 depthwise convolution, then a temporal convolution."""
 
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .carry import BlockCarry, read
+from .conditioning import Conditioning
 from .layers import PointwiseConv
 
 # The widest tensor of the model is made for so many elements at a time.
-_CHUNK_ELEMENTS = 1 << 20
+_ELEMENTS_AT_ONCE = 1 << 20
 
 
 class Named(nn.Module):
@@ -23,22 +30,29 @@ class Named(nn.Module):
 
 
 class TemporalConv(nn.Module):
-    """Dense 3-tap convolution along frames, zero outside, without bias, added to its input."""
+    """Dense 3-tap convolution along frames, without bias, added to its input.
+
+    A frame sees the one before it, also in an earlier chunk, and the one after it in its own chunk; else zeros.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels, channels, 3, 1))
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B,T,S,C) -> x + convolution(x), summed up in one buffer."""
+    def forward(self, x: Tensor, chunks: Sequence[slice], tail: Tensor | None) -> Tensor:
+        """x (B,T,S,C), tail (B,1,S,C) the frame before x or None -> x + convolution(x), summed up in one buffer."""
         before, center, after = self.weight[..., 0].permute(2, 1, 0).contiguous()
         tokens, cells = x.flatten(0, 2), x.shape[2]
         out = torch.addmm(tokens, tokens, center).view_as(x)
         for entry in range(len(x)):
             source, target = x[entry].flatten(0, 1), out[entry].flatten(0, 1)
             target[cells:].addmm_(source[:-cells], before)
-            target[:-cells].addmm_(source[cells:], after)
+            if tail is not None:
+                target[:cells].addmm_(tail[entry, 0], before)
+            for chunk in chunks:
+                first, last = chunk.start * cells, (chunk.stop - 1) * cells
+                target[first:last].addmm_(source[first + cells : last + cells], after)
         return out
 
 
@@ -53,12 +67,16 @@ class GLUMBConvTemp(nn.Module):
         self.point_conv = Named(PointwiseConv(mlp_hidden, hidden_size, spatial_dims=2, bias=False))
         self.t_conv = TemporalConv(hidden_size)
 
-    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
-        images = x.reshape(-1, height, width, x.shape[-1])
+    def forward(self, x: Tensor, shared: Conditioning, carry: BlockCarry | None, save: bool) -> Tensor:
+        """Reads the carry; writes it if `save`."""
+        images = x.reshape(-1, *shared.grid[1:], x.shape[-1])
         wide = self.depth_conv.conv.out_channels
-        images_at_once = max(1, _CHUNK_ELEMENTS // (height * width * wide))
-        y = torch.cat([self._spatial(chunk) for chunk in images.split(images_at_once)]).view_as(x)
-        return self.t_conv(y)
+        images_at_once = max(1, _ELEMENTS_AT_ONCE // (math.prod(shared.grid[1:]) * wide))
+        y = torch.cat([self._spatial(part) for part in images.split(images_at_once)]).view_as(x)
+        out = self.t_conv(y, shared.chunks, None if carry is None else read(carry.feed_forward_tail))
+        if save:
+            carry.feed_forward_tail.copy_(y[:, -1:].detach())
+        return out
 
     def _spatial(self, images: Tensor) -> Tensor:
         hidden = F.silu(self.inverted_conv(images), inplace=not torch.is_grad_enabled())

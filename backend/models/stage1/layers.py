@@ -5,6 +5,7 @@ Tokens are (B, T, S, C): batch, latent frame, cell of the frame (row-major), cha
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -123,16 +124,44 @@ class FinalLayer(nn.Module):
 
 
 class TemporalShortConv(nn.Module):
-    """Depthwise convolution along frames: a causal filter and its mirror image, the centre counted once."""
+    """Depthwise convolution along frames: a causal filter and its mirror image, the centre counted once.
+
+    The causal half sees earlier chunks, the mirrored half ends with the frame's own chunk.
+    """
 
     def __init__(self, channels: int, kernel_size: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(channels, 1, kernel_size))
         nn.init.ones_(self.weight[..., -1])
 
-    def forward(self, x: Tensor) -> Tensor:
-        mirrored = torch.cat([self.weight, self.weight[..., :-1].flip(-1)], dim=-1).unsqueeze(-1)
-        reach = self.weight.shape[-1] - 1
-        images = x.permute(0, 3, 1, 2)  # (B,C,T,S), channels last in memory
-        out = F.conv2d(images, mirrored, padding=(reach, 0), groups=self.weight.shape[0])
+    @property
+    def reach(self) -> int:
+        """Frames to each side that a frame sees."""
+        return self.weight.shape[-1] - 1
+
+    def forward(
+        self, x: Tensor, chunks: Sequence[slice], tail: Tensor | None, crosses_chunks: bool
+    ) -> Tensor:
+        """x (B,T,S,C) -> (B,T,S,C).
+
+        Args:
+            chunks: slices of T.
+            tail: (B,reach,S,C), the frames before x; None for zeros.
+            crosses_chunks: whether the causal half sees earlier chunks at all.
+        """
+        if tail is not None and crosses_chunks:
+            tailed = torch.cat([tail, x], dim=1)
+            whole = slice(0, tailed.shape[1])
+            return self._mirrored(tailed, whole)[:, self.reach :]
+        before = self.reach if crosses_chunks else 0
+        parts = []
+        for chunk in chunks:
+            first = max(0, chunk.start - before)
+            parts.append(self._mirrored(x, slice(first, chunk.stop))[:, chunk.start - first :])
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _mirrored(self, x: Tensor, frames: slice) -> Tensor:
+        taps = torch.cat([self.weight, self.weight[..., :-1].flip(-1)], dim=-1).unsqueeze(-1)
+        images = x[:, frames].permute(0, 3, 1, 2)  # (B,C,T,S), channels last in memory
+        out = F.conv2d(images, taps, padding=(self.reach, 0), groups=self.weight.shape[0])
         return out.permute(0, 2, 3, 1)

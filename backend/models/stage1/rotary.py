@@ -13,7 +13,9 @@ def axis_pairs(pairs: int) -> tuple[int, int, int]:
     return pairs - 2 * spatial, spatial, spatial
 
 
-def rotary_tables(grid: tuple[int, int, int], head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def rotary_tables(
+    grid: tuple[int, int, int], head_dim: int, device: torch.device, first_frame: int = 0
+) -> tuple[Tensor, Tensor]:
     """Unit complex numbers e^{i angle} for every token.
 
     Each axis restarts its frequencies at 1. The camera branch rotates half as many channels with the first
@@ -21,6 +23,7 @@ def rotary_tables(grid: tuple[int, int, int], head_dim: int, device: torch.devic
 
     Args:
         grid: (T, H, W) in latent cells.
+        first_frame: the latent frame of the clip that the grid begins with.
 
     Returns:
         main (T, H*W, head_dim / 2) and camera (T, H*W, head_dim / 4), complex64.
@@ -30,7 +33,8 @@ def rotary_tables(grid: tuple[int, int, int], head_dim: int, device: torch.devic
     pairs = zip(grid, axis_pairs(head_dim // 2), axis_pairs(head_dim // 4), strict=True)
     for axis, (length, count, camera_count) in enumerate(pairs):
         exponent = torch.arange(count, dtype=torch.float64, device=device) / count
-        angle = torch.arange(length, dtype=torch.float64, device=device)[:, None] * THETA**-exponent
+        place = torch.arange(length, dtype=torch.float64, device=device) + (0 if axis else first_frame)
+        angle = place[:, None] * THETA**-exponent
         turn = torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
         shape = [1, 1, 1, count]
         shape[axis] = length

@@ -1,47 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stage-1 diffusion transformer of SANA-WM: camera, prompt and noisy latent in, velocity out."""
+"""The stage-1 diffusion transformer of SANA-WM: camera, prompt and noisy latent in, velocity out.
+
+One module, one weight layout and three ways of looking at time:
+
+- bidirectional: all frames in one call and one chunk;
+- chunk-causal (the teacher): all frames in one call, several chunks;
+- cached chunk-causal (the streaming student): one chunk in a call, with a carry from the chunks before it.
+"""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import CrossAttention, GatedDeltaAttention, SoftmaxAttention, TextKeys
+from .attention import CrossAttention, GatedDeltaAttention, SoftmaxAttention
+from .carry import BlockCarry, Carry, CarryPlan, GatedDeltaCarry, KeyWindow, SoftmaxCarry
+from .conditioning import BlockConditioning, Conditioning, chunk_slices
 from .config import Stage1Config
 from .feed_forward import GLUMBConvTemp
 from .layers import CaptionEmbedder, CellEmbedder, FinalLayer, RMSNorm, TimeEmbedder, layer_norm, to_tokens
 from .rotary import rotary_tables
 from .ucpe import RayTransforms, ray_matrices
-
-
-@dataclass(frozen=True)
-class BlockConditioning:
-    """The prompt's keys for one block, and its map (C,48), (C,) from Plücker numbers to the residual stream."""
-
-    text: TextKeys
-    plucker_map: tuple[Tensor, Tensor] | None
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """Everything that stays the same over the steps of a run.
-
-    Attributes:
-        grid: (T, H, W) in latent cells.
-        rotary: main rotary table (T,S,head_dim/2) complex64.
-        rays: the camera branch's transforms; None leaves the branch out.
-        plucker: (B,T,S,48) ray numbers; None leaves them out.
-        blocks: one entry per block.
-    """
-
-    grid: tuple[int, int, int]
-    rotary: Tensor
-    rays: RayTransforms | None
-    plucker: Tensor | None
-    blocks: list[BlockConditioning]
 
 
 class Block(nn.Module):
@@ -54,21 +34,30 @@ class Block(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
         self.plucker_proj = nn.Linear(width, width) if config.mixes_plucker(index) else None
 
-    def forward(self, x: Tensor, modulation: Tensor, shared: Conditioning, own: BlockConditioning) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        shared: Conditioning,
+        own: BlockConditioning,
+        carry: BlockCarry | None,
+        save: bool,
+    ) -> Tensor:
         """x (B,T,S,C), modulation (B,T,6,C) -> (B,T,S,C)."""
         rows = (self.scale_shift_table + modulation).unsqueeze(3).unbind(2)
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = rows
         modulated = torch.addcmul(shift_msa, layer_norm(x), 1 + scale_msa)
-        x = torch.addcmul(x, gate_msa, self.attn(modulated, shared.rotary, shared.rays))
+        of_attention = None if carry is None else carry.attention
+        x = torch.addcmul(x, gate_msa, self.attn(modulated, shared, of_attention, save))
         if own.plucker_map is not None:
             x = F.linear(shared.plucker, *own.plucker_map).add_(x)
         x = self.cross_attn(x, own.text).add_(x)
         modulated = torch.addcmul(shift_mlp, layer_norm(x), 1 + scale_mlp)
-        return torch.addcmul(x, gate_mlp, self.mlp(modulated, *shared.grid[1:]))
+        return torch.addcmul(x, gate_mlp, self.mlp(modulated, shared, carry, save))
 
 
 class Stage1Transformer(nn.Module):
-    """Bidirectional stage 1. Parameter names and shapes are those of the released checkpoint."""
+    """Stage 1. Parameter names and shapes are those of the released checkpoints."""
 
     def __init__(self, config: Stage1Config) -> None:
         super().__init__()
@@ -104,24 +93,55 @@ class Stage1Transformer(nn.Module):
             if block.plucker_proj is not None:
                 nn.init.zeros_(block.plucker_proj.weight)
 
-    def condition(
-        self,
-        text: Tensor,
-        text_mask: Tensor,
-        camera: Tensor | None,
-        plucker: Tensor | None,
-        grid: tuple[int, int, int],
-    ) -> Conditioning:
-        """Compute what all steps of a run share.
+    def encode_prompt(
+        self, text: Tensor, text_mask: Tensor, with_plucker: bool = True
+    ) -> list[BlockConditioning]:
+        """Compute what all chunks and steps of a run share.
 
         Args:
             text: (B,1,L,C_caption) text encoder states.
             text_mask: (B,L), 1 for tokens that count.
+            with_plucker: whether Plücker rays will be given.
+        """
+        # Tokens that no prompt of the batch uses are dropped; they would get no weight.
+        used = text_mask.bool().any(0)
+        embedded = self.attention_y_norm(self.y_embedder(text.squeeze(1)[:, used]))
+        mask = text_mask.bool()[:, None, None, used]
+        mask = None if mask.all() else mask
+        return [
+            BlockConditioning(
+                block.cross_attn.text_keys(embedded, mask),
+                self._plucker_map(block.plucker_proj)
+                if with_plucker and block.plucker_proj is not None
+                else None,
+            )
+            for block in self.blocks
+        ]
+
+    def place(
+        self,
+        blocks: list[BlockConditioning],
+        camera: Tensor | None,
+        plucker: Tensor | None,
+        grid: tuple[int, int, int],
+        chunk_starts: tuple[int, ...] = (0,),
+        first_frame: int = 0,
+    ) -> Conditioning:
+        """Say where frames are: all of a run, or one chunk of it.
+
+        Args:
+            blocks: from `encode_prompt`.
             camera: (B,T,20) or (1,T,20), see `ray_matrices`; None runs without the camera branch.
             plucker: (B,48,T,H,W) or (1,48,T,H,W); None runs without it.
             grid: (T,H,W) of the latents.
+            chunk_starts: where chunks begin in T; the default is one chunk.
+            first_frame: the clip's latent frame that T begins with.
+
+        Raises:
+            ValueError: a shape does not fit the grid.
         """
-        batch = text.shape[0]
+        keys = blocks[0].text.keys
+        batch, device = keys.shape[0], keys.device
         if camera is not None and camera.shape[1:] != (grid[0], 20):
             raise ValueError(
                 f"camera has shape {tuple(camera.shape)}; {grid[0]} latent frames need (B, {grid[0]}, 20)."
@@ -129,29 +149,56 @@ class Stage1Transformer(nn.Module):
         if plucker is not None and plucker.shape[1:] != (self.config.plucker_channels, *grid):
             expected = (self.config.plucker_channels, *grid)
             raise ValueError(f"plucker has shape {tuple(plucker.shape)}; the latents need (B, {expected}).")
-        rotary, camera_rotary = rotary_tables(grid, self.config.head_dim, text.device)
+        rotary, camera_rotary = rotary_tables(grid, self.config.head_dim, device, first_frame)
         rays = None
         if camera is not None:
             rays = RayTransforms(*ray_matrices(camera.expand(batch, -1, -1), *grid[1:]), camera_rotary)
         if plucker is not None:
             weight = self.plucker_embedder.proj.weight
             plucker = to_tokens(plucker.to(weight.dtype)).contiguous().expand(batch, -1, -1, -1)
+        return Conditioning(grid, rotary, rays, plucker, chunk_slices(chunk_starts, grid[0]), blocks)
 
-        # Tokens that no prompt of the batch uses are dropped; they would get no weight.
-        used = text_mask.bool().any(0)
-        embedded = self.attention_y_norm(self.y_embedder(text.squeeze(1)[:, used]))
-        mask = text_mask.bool()[:, None, None, used]
-        mask = None if mask.all() else mask
-        blocks = [
-            BlockConditioning(
-                block.cross_attn.text_keys(embedded, mask),
-                None
-                if plucker is None or block.plucker_proj is None
-                else self._plucker_map(block.plucker_proj),
-            )
-            for block in self.blocks
-        ]
-        return Conditioning(grid, rotary, rays, plucker, blocks)
+    def condition(
+        self,
+        text: Tensor,
+        text_mask: Tensor,
+        camera: Tensor | None,
+        plucker: Tensor | None,
+        grid: tuple[int, int, int],
+        chunk_starts: tuple[int, ...] = (0,),
+    ) -> Conditioning:
+        """`encode_prompt` and `place` in one, for runs whose frames are all there from the beginning."""
+        blocks = self.encode_prompt(text, text_mask, with_plucker=plucker is not None)
+        return self.place(blocks, camera, plucker, grid, chunk_starts)
+
+    def empty_carry(self, plan: CarryPlan, batch: int, cells: int) -> Carry:
+        """The carry before chunk 0, all of its memory allocated.
+
+        Args:
+            plan: the chunks, and the window of softmax attention.
+            batch: 1, or 2 with guidance.
+            cells: H * W of the latents.
+        """
+        config, like = self.config, self.x_embedder.proj.weight
+        heads, width = config.num_heads, config.head_dim
+
+        def state(columns: int) -> Tensor:
+            return like.new_zeros(batch, heads, width, columns, dtype=torch.float32)
+
+        def tail(frames: int) -> Tensor:
+            return like.new_zeros(batch, frames, cells, config.hidden_size)
+
+        def window() -> KeyWindow:
+            dtype = torch.bfloat16 if config.softmax_in_bf16 else like.dtype
+            return KeyWindow(plan, (batch, heads, cells, width), dtype, like.device)
+
+        def attention(index: int) -> GatedDeltaCarry | SoftmaxCarry:
+            if config.is_softmax(index):
+                return SoftmaxCarry(window(), window())
+            reach = config.conv_kernel_size - 1
+            return GatedDeltaCarry(state(width), state(1), state(width), tail(reach), tail(reach))
+
+        return Carry([BlockCarry(attention(index), tail(1)) for index in range(config.num_layers)], plan)
 
     def _plucker_map(self, projection: nn.Linear) -> tuple[Tensor, Tensor]:
         """Embedder and projection are both linear: one map of 48 channels instead of C."""
@@ -160,25 +207,43 @@ class Stage1Transformer(nn.Module):
         bias = F.linear(embedder.bias.float(), projection.weight.float(), projection.bias.float())
         return weight.to(projection.weight.dtype), bias.to(projection.weight.dtype)
 
-    def denoise(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    def denoise(
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        conditioning: Conditioning,
+        carry: Carry | None = None,
+        save: bool = False,
+    ) -> Tensor:
         """Predict the velocity noise - data.
 
         Args:
             latents: (B,C_in,T,H,W) noisy latents.
             timesteps: (B,1,T) on the 0..1000 scale, per latent frame.
+            conditioning: of the same frames.
+            carry: from the chunks before; the latents are then the clip's next chunk.
+            save: write this chunk to the carry, which is otherwise only read; for clean latents at timestep 0.
 
         Returns:
             (B,C_out,T,H,W) in the model's dtype.
+
+        Raises:
+            ValueError: the latents do not fit the conditioning or the carry.
         """
         if latents.shape[2:] != conditioning.grid:
             raise ValueError(
                 f"latents {tuple(latents.shape)} do not have the conditioning's grid {conditioning.grid}."
             )
+        if carry is not None:
+            carry.check(latents.shape[2], len(conditioning.chunks))
         x = self.x_embedder(latents)
         time = self.t_embedder(timesteps.squeeze(1))
         modulation = self.t_block(time).unflatten(-1, (6, -1))
-        for block, own in zip(self.blocks, conditioning.blocks, strict=True):
-            x = block(x, modulation, conditioning, own)
+        carries = [None] * len(self.blocks) if carry is None else carry.blocks
+        for block, own, carried in zip(self.blocks, conditioning.blocks, carries, strict=True):
+            x = block(x, modulation, conditioning, own, carried, save)
+        if save:
+            carry.frames += latents.shape[2]
         out = self.final_layer(x, time)
         return out.permute(0, 3, 1, 2).unflatten(3, conditioning.grid[1:])
 
