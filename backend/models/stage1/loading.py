@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -18,8 +19,13 @@ from .transformer import Stage1Transformer
 _RENAMED = {"t_embedder.mlp.0.": "t_embedder.linear_1.", "t_embedder.mlp.2.": "t_embedder.linear_2."}
 # Buffers of the original training code: a position table that rotary embedding replaced, the null caption.
 _DROPPED = {"pos_embed", "y_embedder.y_embedding"}
-_WRAPPERS = ("state_dict.", "model.", "generator.")
+_CONTAINERS = ("generator", "state_dict", "model")
+_PREFIXES = tuple(f"{name}." for name in _CONTAINERS)
 _NAMED_IN_ERRORS = 5
+# Endings of the small parameters that act in fp32 whatever the model's dtype: decay rates and norms.
+FP32_NAMES = ("A_log", "dt_bias", "norm.weight", "norm_cam.weight")
+
+Entry = tuple[tuple[int, ...], Callable[[], Tensor]]
 
 
 def load(
@@ -33,7 +39,8 @@ def load(
     Args:
         source: a .safetensors file, a folder of them (shards), or a state dict.
         config: the architecture the checkpoint must match.
-        dtype: of parameters in memory; the file is mapped and cast tensor by tensor.
+        dtype: of parameters in memory, but decay rates and norms stay in fp32 when it is a smaller type;
+            the file is mapped and cast tensor by tensor.
 
     Raises:
         ValueError: tensors are missing, unknown or of another shape; the sentence names them.
@@ -41,23 +48,50 @@ def load(
     """
     with torch.device("meta"):
         model = Stage1Transformer(config)
-    expected = model.state_dict()
-    with _opened(source) as tensors:
-        renamed = {_canonical(name): name for name in tensors}
-        for name in _DROPPED:
-            renamed.pop(name, None)
-        shapes = {name: tensors[original][0] for name, original in renamed.items()}
-        _check(expected, shapes)
+    with _opened(source) as entries:
         loaded = {
-            name: tensors[original][1]().to(device=device, dtype=dtype).contiguous()
-            for name, original in renamed.items()
+            name: read().to(device=device, dtype=_memory_dtype(name, dtype)).contiguous()
+            for name, (_, read) in matched(entries, model).items()
         }
     model.load_state_dict(loaded, assign=True)
     return model.requires_grad_(False).eval()
 
 
+def state_dict_entries(checkpoint: Mapping[str, Any]) -> dict[str, Entry]:
+    """Name -> (shape, function that reads the tensor), for a state dict or a training checkpoint around one.
+
+    The weights are the first of `generator`, `state_dict` and `model` that is there, or else the mapping itself;
+    what is no tensor is left out.
+    """
+    for name in _CONTAINERS:
+        if isinstance(checkpoint.get(name), Mapping):
+            return state_dict_entries(checkpoint[name])
+    return {
+        name: (tuple(tensor.shape), lambda tensor=tensor: tensor)
+        for name, tensor in checkpoint.items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def matched(entries: Mapping[str, Entry], model: Stage1Transformer) -> dict[str, Entry]:
+    """The entries under the model's names, one for each of its tensors.
+
+    Raises:
+        ValueError: as in `load`.
+    """
+    renamed = {_canonical(name): entry for name, entry in entries.items()}
+    for name in _DROPPED:
+        renamed.pop(name, None)
+    _check(model.state_dict(), {name: shape for name, (shape, _) in renamed.items()})
+    return renamed
+
+
+def _memory_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32) if name.endswith(FP32_NAMES) else dtype
+
+
 def _canonical(name: str) -> str:
-    while name.startswith(_WRAPPERS):
+    while name.startswith(_PREFIXES):
         name = name.split(".", 1)[1]
     for old, new in _RENAMED.items():
         if name.startswith(old):
@@ -65,17 +99,10 @@ def _canonical(name: str) -> str:
     return name
 
 
-Entry = tuple[tuple[int, ...], Callable[[], Tensor]]
-
-
 @contextmanager
 def _opened(source: str | Path | Mapping[str, Tensor]) -> Iterator[dict[str, Entry]]:
-    """Name -> (shape, function that reads the tensor)."""
     if isinstance(source, Mapping):
-        flat = source
-        for wrapper in _WRAPPERS:
-            flat = flat.get(wrapper.rstrip("."), flat)
-        yield {name: (tuple(tensor.shape), lambda tensor=tensor: tensor) for name, tensor in flat.items()}
+        yield state_dict_entries(source)
         return
     path = Path(source)
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
