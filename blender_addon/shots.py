@@ -50,8 +50,8 @@ def obstacle_in_scene(scene: Scene) -> str:
 def check(context: Context) -> list[Finding]:
     """Follow the camera over the range and keep what is wrong or doubtful for the panel to show."""
     try:
-        take = _film(context)
-        findings = limits.check(take.path, take.preset)
+        filmed = _film(context)
+        findings = limits.check(filmed.path, filmed.preset)
     except ProtocolError as error:
         findings = [Finding(True, str(error))]
     finally:
@@ -74,30 +74,32 @@ def export(context: Context) -> tuple[Shot, bytes]:
 
 def _export(context: Context) -> tuple[Shot, bytes]:
     scene, settings = context.scene, context.scene.sana_wm
-    take = _film(context)
-    findings = limits.check(take.path, take.preset)
+    filmed = _film(context)
+    findings = limits.check(filmed.path, filmed.preset)
     _keep_findings(context, findings)
-    limits.require(take.path, take.preset)
-    _begin_progress(context, len(take.path), rounds_done=1)
-    geometry, warnings = blockout.export_blockout(scene, context.view_layer, take.frame_start, len(take.path))
+    limits.require(filmed.path, filmed.preset)
+    _begin_progress(context, len(filmed.path), rounds_done=1)
+    geometry, warnings = blockout.export_blockout(
+        scene, context.view_layer, filmed.frame_start, len(filmed.path)
+    )
     _keep_findings(context, [*findings, *(Finding(False, warning) for warning in warnings)])
     shot = Shot(
         code=settings.code,
         name=scene.name,
-        camera=take.path,
+        camera=filmed.path,
         prompt=settings.prompt_in_full(),
         negative_prompt=settings.negative_prompt.strip(),
         seed=settings.seed,
-        preset=take.preset,
+        preset=filmed.preset,
         source=Source(
-            bpy.data.filepath, scene.name, take.camera.name, take.frame_start, take.frame_end,
+            bpy.data.filepath, scene.name, filmed.camera.name, filmed.frame_start, filmed.frame_end,
             timeline.scene_fps(scene), uuid.uuid4().hex,
         ),
         blockout=geometry,
     )  # fmt: skip
     if settings.first_frame_source == "IMAGE":
-        return shot, first_frame.image_file(_first_frame_file(scene), take.path.image_size)
-    return shot, first_frame.render_blockout(scene, context.view_layer, take.camera, take.frame_start)
+        return shot, first_frame.image_file(_first_frame_file(scene), filmed.path.image_size)
+    return shot, first_frame.render_blockout(scene, context.view_layer, filmed.camera, filmed.frame_start)
 
 
 def current_findings(context: Context) -> list[SANAWM_PG_finding]:
@@ -107,7 +109,9 @@ def current_findings(context: Context) -> list[SANAWM_PG_finding]:
 
 
 @dataclass(frozen=True)
-class _Take:
+class _Filmed:
+    """The camera followed over the range."""
+
     camera: Object
     frame_start: int
     frame_end: int
@@ -115,7 +119,7 @@ class _Take:
     path: CameraPath
 
 
-def _film(context: Context) -> _Take:
+def _film(context: Context) -> _Filmed:
     scene, settings = context.scene, context.scene.sana_wm
     preset = _preset(scene)
     start, end = settings.range_of(scene)
@@ -123,7 +127,7 @@ def _film(context: Context) -> _Take:
     count = _sample_count(scene, preset)  # refused before the camera is followed for minutes
     _begin_progress(context, count, rounds_done=0)
     path = camera.export_camera(scene, context.view_layer, filming, start, count)
-    return _Take(filming, start, end, preset, path)
+    return _Filmed(filming, start, end, preset, path)
 
 
 def _begin_progress(context: Context, count: int, rounds_done: int) -> None:
