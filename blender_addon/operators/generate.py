@@ -31,11 +31,10 @@ class SANAWM_OT_generate(Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         obstacle = shots.obstacle(context.scene)
+        if not obstacle and session.supervisor.active(context.scene.session_uid):
+            obstacle = "This scene's clip is being made; wait for it or cancel it"
         if obstacle:
             cls.poll_message_set(obstacle)
-        elif session.supervisor.active(context.scene.session_uid):
-            cls.poll_message_set("This scene's clip is being made; wait for it or cancel it")
-            return False
         return not obstacle
 
     def execute(self, context: Context) -> set[str]:
