@@ -118,7 +118,7 @@ def _outcome_in_words(job: FollowedJob) -> tuple[str, str]:
     if job.is_done and not job.is_settled:
         return f"{job.name} is done and will be placed as soon as Blender is at rest", "INFO"
     if job.is_done:
-        return f"{job.name} is in the sequencer: {job.record.reason}", "CHECKMARK"
+        return f"{job.name} was placed in the sequencer: {job.record.reason}", "CHECKMARK"
     if job.record.state == JobState.FAILED:
         return f"{job.name} failed: {job.record.reason}", "ERROR"
     return f"{job.name} was cancelled", "INFO"
