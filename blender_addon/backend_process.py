@@ -56,7 +56,7 @@ def find_backend(location: Path) -> Backend:
     except FileNotFoundError:
         python = location / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         if not python.is_file():
-            raise ProtocolError("The backend is not set up yet.") from None
+            raise ProtocolError("The backend is not set up yet; press Set Up Backend.") from None
         device, summary = "cpu", f"the environment {location}, on the CPU"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ProtocolError(f"{location / 'current.json'} is damaged; set up the backend again.") from None
@@ -107,10 +107,6 @@ class Child:
     def exit_code(self) -> int | None:
         """None while it runs."""
         return self._process.poll()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def stop(self) -> None:
         """Ask it to end in order."""

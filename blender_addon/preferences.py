@@ -31,7 +31,7 @@ class SANAWM_AP_preferences(AddonPreferences):
         items=(
             ("auto", "Automatic", "CUDA where there is an NVIDIA driver, otherwise the CPU"),
             ("cuda", "CUDA", "An NVIDIA graphics card"),
-            ("cpu", "CPU", "The processor; needs a third of the disk space"),
+            ("cpu", "CPU", "The processor; needs a quarter of the disk space"),
         ),
     )
     output_folder: StringProperty(

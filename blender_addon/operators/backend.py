@@ -13,8 +13,8 @@ class SANAWM_OT_set_up_backend(Operator):
     bl_idname = "sanawm.set_up_backend"
     bl_label = "Set Up Backend"
     bl_description = (
-        "Download the backend's Python packages from pypi.org into a folder of their own: "
-        "about 1 GB for the CPU, 4 GB for CUDA. What is set up now stays in use until the new one works"
+        "Download the backend's Python packages from pypi.org and pytorch.org into a folder of their own: "
+        "about 2 GB for the CPU, 8 GB for CUDA. What is set up now stays in use until the new one works"
     )
     bl_options = {"INTERNAL"}
 

@@ -215,7 +215,7 @@ def test_a_job_is_shown_from_the_queue_to_the_end(queued, film, addon, protocol)
         queued.folder.state_file.move(protocol.JobState(state), f"It is {state}.")
 
     assert "Waiting for a worker" in tick() and "Cancel" in tick()
-    assert "The backend does not start: The backend is not set up yet." in tick()
+    assert "The backend does not start: The backend is not set up yet; press Set Up Backend." in tick()
     go("loading")
     assert "It is loading" in tick()
     go("running")
