@@ -3,12 +3,14 @@ import errno
 import hashlib
 import json
 import resource
+import signal
 import subprocess
 import sys
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from PIL import Image
 
 from backend.video import ClipWriter, VideoError
 
@@ -47,13 +49,36 @@ def described(path):
     return subprocess.run(command, capture_output=True, check=False).stderr.decode()
 
 
-def write_clip(folder, frames, size=SIZE):
+def timestamps(path):
+    """Of every frame, in ticks, and the ticks of a second."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path)]
+    lines = subprocess.run(
+        [*command, "-map", "0:v", "-c", "copy", "-f", "framecrc", "-"], capture_output=True, text=True
+    ).stdout.splitlines()
+    second = next(int(line.rpartition("/")[2]) for line in lines if line.startswith("#tb"))
+    return [int(line.split(",")[2]) for line in lines if not line.startswith("#")], second
+
+
+def write_clip(folder, frames, *, resume=False):
+    """The frames in chunks of 8, or those of them that a growing clip does not hold yet."""
     folder.mkdir(exist_ok=True)
-    with ClipWriter(folder / "preview", size, 16, TAGS) as writer:
-        for start in range(0, len(frames), 8):
+    with ClipWriter(folder / "preview", SIZE, 16, TAGS, resume=resume) as writer:
+        for start in range(writer.frames_written, len(frames), 8):
             writer.write(frames[start : start + 8])
         writer.finish(folder / "clip.mp4")
     return folder / "clip.mp4"
+
+
+def written(folder):
+    return (folder / "preview/clip.mp4").read_bytes(), (folder / "clip.mp4").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Frames and the folder of their clip, made in one go."""
+    folder, frames = tmp_path_factory.mktemp("undisturbed"), smooth_frames(33)
+    write_clip(folder, frames)
+    return frames, folder
 
 
 def test_frames_colours_rate_and_metadata_come_back(tmp_path):
@@ -81,24 +106,140 @@ def test_the_same_frames_give_the_same_bytes(tmp_path):
     assert len(digests) == 1
 
 
-def test_the_growing_clip_plays_and_the_latest_frame_is_whole(tmp_path):
-    frames = smooth_frames(96)
+def test_the_growing_clip_holds_every_chunk_as_soon_as_it_is_written(tmp_path):
+    frames, end = smooth_frames(51), 0
     with ClipWriter(tmp_path / "preview", SIZE, 16, TAGS) as writer:
-        held = 0
-        for start in range(0, 96, 8):
-            writer.write(frames[start : start + 8])
-        # The encoder is another process: give it time to reach the end of what it was fed.
-        for _ in range(200):
-            held = len(decoded(writer.growing))
-            if held >= 64:
-                break
-        assert held >= 64, f"only {held} of 96 frames can be played"
-        back = decoded(writer.growing, exact_colors=True)[63].astype(int)
-        assert np.abs(back - frames[63]).mean() < 2
-        latest = imageio_ffmpeg.read_frames(str(tmp_path / "preview/latest.png"))
-        next(latest)
-        assert np.array_equal(np.frombuffer(next(latest), np.uint8).reshape(SIZE[1], SIZE[0], 3), frames[-1])
+        for count in (25, 1, 8, 17):
+            end += count
+            writer.write(frames[end - count : end])
+            assert writer.frames_written == end
+            back = decoded(writer.growing, exact_colors=True)
+            assert len(back) == end
+            error = np.abs(back.astype(int) - frames[:end]).mean((1, 2, 3))
+            assert error.max() < 2, f"frame {error.argmax()} is off by {error.max():.2f} of 255"
+            assert timestamps(writer.growing) == ([1024 * frame for frame in range(end)], 1024 * 16)
+            latest = np.asarray(Image.open(tmp_path / "preview/latest.png"))
+            assert np.array_equal(latest, frames[end - 1])
     assert not (tmp_path / "clip.mp4").exists()
+
+
+def test_the_finished_clip_shows_frame_n_at_n_sixteenths(undisturbed):
+    ticks, second = timestamps(undisturbed[1] / "clip.mp4")
+    assert [tick / second for tick in ticks] == [frame / 16 for frame in range(33)]
+
+
+def test_without_resume_a_clip_begins_anew(tmp_path, undisturbed):
+    frames, folder = undisturbed
+    write_clip(tmp_path, frames[::-1])
+    write_clip(tmp_path, frames)
+    assert written(tmp_path) == written(folder)
+
+
+# Bytes of the last fragment that reached the disk, in parts of its length or counted from its end.
+@pytest.mark.parametrize("kept", [0, 1, 7, 100, 0.5, 0.9, -1])
+def test_a_clip_cut_off_in_its_last_chunk_resumes_to_the_same_bytes(tmp_path, undisturbed, kept):
+    frames, folder = undisturbed
+    (tmp_path / "preview").mkdir()
+    growing, _ = written(folder)
+    last = growing.rindex(b"moof") - 4
+    bytes_kept = int(kept * (len(growing) - last)) if isinstance(kept, float) else kept
+    cut = last + bytes_kept if kept >= 0 else len(growing) + kept
+    (tmp_path / "preview/clip.mp4").write_bytes(growing[:cut])
+    with ClipWriter(tmp_path / "preview", SIZE, 16, TAGS, resume=True) as writer:
+        assert writer.frames_written == 32
+        assert len(decoded(writer.growing)) == 32
+    write_clip(tmp_path, frames, resume=True)
+    assert written(tmp_path) == written(folder)
+
+
+def test_a_complete_growing_clip_resumes_with_nothing_left_to_write(tmp_path, undisturbed):
+    frames, folder = undisturbed
+    (tmp_path / "preview").mkdir()
+    (tmp_path / "preview/clip.mp4").write_bytes(written(folder)[0])
+    with ClipWriter(tmp_path / "preview", SIZE, 16, TAGS, resume=True) as writer:
+        assert writer.frames_written == len(frames)
+        writer.finish(tmp_path / "clip.mp4")
+    assert written(tmp_path) == written(folder)
+
+
+def repeated_fragment(growing):
+    return growing + growing[growing.rindex(b"moof") - 4 :]
+
+
+def zeros_after(growing):
+    return growing + bytes(4096)
+
+
+def missing_fragment(growing):
+    second = growing.index(b"moof", growing.index(b"moof") + 4) - 4
+    return growing[:second] + growing[growing.rindex(b"moof") - 4 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "left"), [(repeated_fragment, 33), (zeros_after, 33), (missing_fragment, 8)]
+)
+def test_what_does_not_follow_on_is_cut_off(tmp_path, undisturbed, damage, left):
+    frames, folder = undisturbed
+    (tmp_path / "preview").mkdir()
+    (tmp_path / "preview/clip.mp4").write_bytes(damage(written(folder)[0]))
+    with ClipWriter(tmp_path / "preview", SIZE, 16, TAGS, resume=True) as writer:
+        assert writer.frames_written == left
+    write_clip(tmp_path, frames, resume=True)
+    assert written(tmp_path) == written(folder)
+
+
+def test_a_foreign_file_or_none_begins_anew(tmp_path, undisturbed):
+    frames, folder = undisturbed
+    growing, clip = written(folder)
+    other_size = tmp_path / "other/preview"
+    other_size.parent.mkdir()
+    with ClipWriter(other_size, (64, 96), 16, TAGS) as writer:
+        writer.write(np.zeros((8, 96, 64, 3), np.uint8))
+    foreign = {
+        "missing": None,
+        "empty": b"",
+        "text": b"not a film",
+        "header": growing[: growing.index(b"moof") - 4],
+        "finished": clip,
+        "tags": growing.replace(b"AI-generated", b"drawn by man"),
+        "size": (other_size / "clip.mp4").read_bytes(),
+    }
+    for name, data in foreign.items():
+        preview = tmp_path / name / "preview"
+        preview.mkdir(parents=True)
+        if data is not None:
+            (preview / "clip.mp4").write_bytes(data)
+        with ClipWriter(preview, SIZE, 16, TAGS, resume=True) as writer:
+            assert writer.frames_written == 0, name
+            writer.write(frames[:8])
+        assert growing.startswith((preview / "clip.mp4").read_bytes()), name
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from backend.video import ClipWriter
+frames, tags = np.load(sys.argv[2]), eval(sys.argv[3])
+writer = ClipWriter(Path(sys.argv[1]) / "preview", (96, 64), 16, tags)
+for start in range(0, len(frames), 8):
+    writer.write(frames[start : start + 8])
+    print(writer.frames_written, flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
+def test_a_killed_writer_loses_the_chunk_in_flight_at_most(tmp_path, undisturbed, pytestconfig):
+    frames, folder = undisturbed
+    np.save(tmp_path / "frames.npy", frames)
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(tmp_path / "frames.npy"), repr(TAGS)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=pytestconfig.rootpath) as killed:
+        promised = [int(killed.stdout.readline()) for _ in range(2)][-1]
+        killed.kill()
+    with ClipWriter(tmp_path / "preview", SIZE, 16, TAGS, resume=True) as writer:
+        assert writer.frames_written >= promised
+    write_clip(tmp_path, frames, resume=True)
+    assert written(tmp_path) == written(folder)
 
 
 def test_the_finished_clip_has_its_index_first_and_no_fragments(tmp_path):
@@ -121,23 +262,27 @@ from backend.video import ClipWriter
 folder = Path(sys.argv[1])
 frames = np.random.default_rng(0).integers(0, 255, (48, 64, 96, 3), dtype=np.uint8)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
-try:
-    with ClipWriter(folder / "preview", (96, 64), 16, {}) as writer:
+with ClipWriter(folder / "preview", (96, 64), 16, {}) as writer:
+    try:
         for start in range(0, 48, 8):
             writer.write(frames[start : start + 8])
         writer.finish(folder / "clip.mp4")
-except OSError as error:
-    print(error.errno)
+    except OSError as error:
+        print(error.errno, writer.frames_written)
 """
 
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs file size limits")
-def test_no_room_is_an_oserror_and_leaves_no_clip(tmp_path, pytestconfig):
+def test_no_room_is_an_oserror_and_leaves_whole_chunks_alone(tmp_path, pytestconfig):
     limited = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path), "100000"],
+        [sys.executable, "-c", LIMITED, str(tmp_path), "200000"],
         capture_output=True,
         text=True,
         cwd=pytestconfig.rootpath,
     )
-    assert limited.stdout.strip() in {str(errno.EFBIG), str(errno.ENOSPC)}, limited.stderr
+    code, frames = map(int, limited.stdout.split())
+    assert code in {errno.EFBIG, errno.ENOSPC}, limited.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"preview"}
+    assert 0 < frames < 48 and len(decoded(tmp_path / "preview/clip.mp4")) == frames
+    growing = (tmp_path / "preview/clip.mp4").read_bytes()
+    assert len(growing) < 200000 and growing.count(b"moof") == frames // 8
