@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 import threading
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -141,19 +139,10 @@ def _submit(arguments: argparse.Namespace, _stop: threading.Event) -> int:
     shot = job.shot()
     for warning in limits.require(shot.camera, shot.preset):
         print(f"Warning: {warning}", file=sys.stderr)
-    arguments.jobs.mkdir(parents=True, exist_ok=True)
-    copy = JobFolder(arguments.jobs / f".{shot.code}-{uuid.uuid4().hex[:8]}.tmp")
     try:
-        copy.path.mkdir()
-        for path in (job.shot_json, job.camera_npz, job.first_frame_png, job.blockout_npz):
-            if path.exists():
-                shutil.copyfile(path, copy.path / path.name)
-        copy.queue()
-        print(copy.publish(arguments.jobs, shot.code, wanted=job.name).path)
+        print(job.submit_copy(arguments.jobs, shot.code).path)
     except OSError as error:
         return _refuse(f"{job.name} could not be copied to {arguments.jobs}: {error.strerror}.", code=3)
-    finally:
-        shutil.rmtree(copy.path, ignore_errors=True)
     return 0
 
 

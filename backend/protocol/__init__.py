@@ -7,7 +7,7 @@ from .clip import Clip
 from .errors import ProtocolError
 from .events import EventLog, EventReader
 from .file_lock import FileLock, worker_lock
-from .job_folder import JobFolder, list_jobs, next_name
+from .job_folder import JobFolder, list_jobs
 from .limits import Finding, frame_count_for
 from .preset import Preset, list_presets
 from .shot import SCHEMA_VERSION, Shot, Source
@@ -36,6 +36,5 @@ __all__ = [
     "frame_count_for",
     "list_jobs",
     "list_presets",
-    "next_name",
     "worker_lock",
 ]

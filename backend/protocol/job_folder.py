@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import atomic
@@ -120,15 +122,10 @@ class JobFolder:
         """
         record = atomic.read_json(self.shot_json)
         if not self.first_frame_png.exists():
-            raise ProtocolError(f"first_frame.png is missing from {self.path}.")
-        with open(self.first_frame_png, "rb") as file:
-            size = png_size(file.read(24))
+            raise ProtocolError(f"first_frame.png is missing from {self.path}; export the shot again.")
         camera = CameraPath.load(self.camera_npz)
-        if size != camera.image_size:
-            raise ProtocolError(
-                f"first_frame.png is {size[0]}x{size[1]} pixels, but the camera was exported for "
-                f"{camera.image_size[0]}x{camera.image_size[1]}; export the shot again."
-            )
+        with open(self.first_frame_png, "rb") as file:
+            _check_first_frame(file.read(24), camera)
         has_blockout = isinstance(record, dict) and record.get("has_blockout")
         blockout = Blockout.load(self.blockout_npz) if has_blockout else None
         return Shot.from_record(record, camera, blockout)
@@ -151,15 +148,8 @@ class JobFolder:
             ProtocolError: the first frame does not fit the camera.
             OSError: the folder cannot be written; nothing is left behind.
         """
-        if png_size(first_frame_png) != shot.camera.image_size:
-            raise ProtocolError(
-                f"The first frame is {png_size(first_frame_png)} pixels, but the camera renders "
-                f"{shot.camera.image_size}."
-            )
-        jobs_root.mkdir(parents=True, exist_ok=True)
-        hidden = cls(jobs_root / f".{shot.code}-{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            hidden.path.mkdir()
+        _check_first_frame(first_frame_png, shot.camera)
+        with _hidden_folder(jobs_root, shot.code) as hidden:
             shot.camera.save(hidden.camera_npz)
             if shot.blockout is not None:
                 shot.blockout.save(hidden.blockout_npz)
@@ -167,16 +157,30 @@ class JobFolder:
             atomic.write_json(hidden.shot_json, shot.to_record())
             if queue:
                 hidden.queue()
-            return hidden.publish(jobs_root, shot.code)
-        except BaseException:
-            shutil.rmtree(hidden.path, ignore_errors=True)
-            raise
+            return hidden._publish(jobs_root, shot.code)
 
-    def publish(self, jobs_root: Path, code: str, wanted: str = "") -> JobFolder:
+    def submit_copy(self, jobs_root: Path, code: str) -> JobFolder:
+        """Queue a copy in another jobs folder, under the same name where that is free.
+
+        Args:
+            jobs_root: made if it does not exist.
+            code: of this job's shot, which the caller has read and checked.
+
+        Raises:
+            OSError: the copy cannot be written; nothing is left behind.
+        """
+        with _hidden_folder(jobs_root, code) as hidden:
+            for path in (self.shot_json, self.camera_npz, self.first_frame_png, self.blockout_npz):
+                if path.exists():
+                    shutil.copyfile(path, hidden.path / path.name)
+            hidden.queue()
+            return hidden._publish(jobs_root, code, wanted=self.name)
+
+    def _publish(self, jobs_root: Path, code: str, wanted: str = "") -> JobFolder:
         """Rename this hidden folder to `wanted` if that is free, else to the next free version of the shot."""
         while True:
             free = wanted and not (jobs_root / wanted).exists()
-            target = jobs_root / (wanted if free else next_name(jobs_root, code))
+            target = jobs_root / (wanted if free else _next_name(jobs_root, code))
             try:
                 self.path.rename(target)
             except OSError:
@@ -184,6 +188,18 @@ class JobFolder:
                     continue
                 raise
             return JobFolder(target)
+
+
+@contextmanager
+def _hidden_folder(jobs_root: Path, code: str) -> Iterator[JobFolder]:
+    """A new folder that nobody takes for a job; it goes unless it was published."""
+    jobs_root.mkdir(parents=True, exist_ok=True)
+    hidden = JobFolder(jobs_root / f".{code}-{uuid.uuid4().hex[:8]}.tmp")
+    hidden.path.mkdir()
+    try:
+        yield hidden
+    finally:
+        shutil.rmtree(hidden.path, ignore_errors=True)
 
 
 def list_jobs(jobs_root: Path) -> list[JobFolder]:
@@ -197,19 +213,20 @@ def list_jobs(jobs_root: Path) -> list[JobFolder]:
     ]
 
 
-def next_name(jobs_root: Path, code: str) -> str:
+def _next_name(jobs_root: Path, code: str) -> str:
     """The next free name of a shot's job: 010_0030-v002 when v001 exists."""
     taken = (_NAME.fullmatch(path.name) for path in jobs_root.iterdir())
     versions = [int(match["version"]) for match in taken if match and match["code"] == code]
     return f"{code}-v{max(versions, default=0) + 1:03d}"
 
 
-def png_size(header: bytes) -> tuple[int, int]:
-    """(width, height) from the first 24 bytes of a PNG file.
-
-    Raises:
-        ProtocolError: not a PNG.
-    """
-    if len(header) < 24 or header[:8] != _PNG_SIGNATURE or header[12:16] != b"IHDR":
-        raise ProtocolError("The first frame is not a PNG image.")
-    return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+def _check_first_frame(png: bytes, camera: CameraPath) -> None:
+    """Refuse what is no PNG file, or not of the camera's image size; the first 24 bytes will do."""
+    if len(png) < 24 or png[:8] != _PNG_SIGNATURE or png[12:16] != b"IHDR":
+        raise ProtocolError("The first frame is not a PNG image; export the shot again.")
+    width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
+    if (width, height) != camera.image_size:
+        raise ProtocolError(
+            f"The first frame is {width}x{height} pixels, but the camera was exported for "
+            f"{camera.image_size[0]}x{camera.image_size[1]}; export the shot again."
+        )

@@ -290,6 +290,8 @@ def test_an_exported_job_runs_and_is_submitted(tmp_path, make_job, backend):
     out, _ = finish(backend("run", exported.path))
     assert "done already" in out
 
+    _, sentence = finish(backend("submit", exported.path, "--jobs", exported.shot_json), code=3)
+    assert "could not be copied" in sentence and "Traceback" not in sentence
     exported.camera_npz.write_bytes(b"")
     _, sentence = finish(backend("submit", exported.path, "--jobs", jobs), code=2)
     assert "camera.npz" in sentence and "Traceback" not in sentence
