@@ -35,9 +35,14 @@ class Finding:
     message: str
 
 
+def frame_stride(variant: str) -> int:
+    """A clip has one frame and then a whole number of these: latent frames, or chunks where time is causal."""
+    return TEMPORAL_STRIDE if variant == "bidirectional" else STREAMING_CHUNK
+
+
 def frame_count_for(duration_s: float, variant: str = "bidirectional") -> int:
-    """Frames of the longest clip that ends within `duration_s`: 8k + 1, or 24k + 1 for streaming."""
-    stride = TEMPORAL_STRIDE if variant == "bidirectional" else STREAMING_CHUNK
+    """Frames of the longest clip that ends within `duration_s`: 8k + 1 if bidirectional, else 24k + 1."""
+    stride = frame_stride(variant)
     return stride * math.floor(duration_s * FPS / stride + 1e-6) + 1
 
 
@@ -53,7 +58,7 @@ def check(camera: CameraPath, preset: Preset) -> list[Finding]:
 
 def check_length(frames: int, preset: Preset) -> Finding | None:
     """What is wrong with a clip of so many frames, if anything."""
-    stride = TEMPORAL_STRIDE if preset.variant == "bidirectional" else STREAMING_CHUNK
+    stride = frame_stride(preset.variant)
     if frames < MIN_FRAMES:
         return Finding(
             True,
@@ -67,7 +72,11 @@ def check_length(frames: int, preset: Preset) -> Finding | None:
             f"({(MAX_FRAMES - 1) // FPS} s); shorten or split the range.",
         )
     if (frames - 1) % stride:
-        return Finding(True, f"The camera path has {frames} samples, but it needs {stride}k + 1.")
+        return Finding(
+            True,
+            f"The camera path has {frames} samples, but the preset {preset.name} needs {stride}k + 1; "
+            "export the shot again with this preset.",
+        )
     return None
 
 
