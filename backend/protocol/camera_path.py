@@ -127,10 +127,13 @@ def load_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
+            missing = [name for name in names if name not in archive.files]
+            if not missing:
+                return {name: archive[name] for name in names}
     except FileNotFoundError as error:
-        raise ProtocolError(f"{path.name} is missing from {path.parent}.") from error
-    except KeyError as error:
-        raise ProtocolError(f"{path.name} in {path.parent} lacks the array {error}.") from error
+        raise ProtocolError(f"{path.name} is missing from {path.parent}; export the shot again.") from error
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ProtocolError(f"{path.name} in {path.parent} is damaged: {error}.") from error
+        raise ProtocolError(
+            f"{path.name} in {path.parent} is damaged ({error}); export the shot again."
+        ) from error
+    raise ProtocolError(f"{path.name} in {path.parent} lacks {', '.join(missing)}; export the shot again.")

@@ -104,13 +104,14 @@ class Shot:
             ProtocolError: another schema version, or entries unknown, missing or of the wrong type.
         """
         check_schema_version(record, "shot.json")
-        record = {n: v for n, v in record.items() if n not in ("schema_version", "has_blockout")}
-        if {"preset", "source"} <= record.keys():
-            record["preset"] = Preset.from_record(record["preset"])
-            record["source"] = from_record(Source, record["source"], "The shot's source")
-        if isinstance(record, dict) and not {"camera", "blockout"} & record.keys():
-            record |= {"camera": camera, "blockout": blockout}
-        return from_record(cls, record, "The shot")
+        misplaced = sorted({"camera", "blockout"} & record.keys())
+        if misplaced:
+            raise ProtocolError(f"The shot has unknown entries: {', '.join(misplaced)}.")
+        values = {n: v for n, v in record.items() if n not in ("schema_version", "has_blockout")}
+        if {"preset", "source"} <= values.keys():
+            values["preset"] = Preset.from_record(values["preset"])
+            values["source"] = from_record(Source, values["source"], "The shot's source")
+        return from_record(cls, values | {"camera": camera, "blockout": blockout}, "The shot")
 
 
 def check_schema_version(record: Any, file_name: str) -> None:

@@ -105,6 +105,10 @@ def test_a_shot_that_cannot_be_written_leaves_nothing(tmp_path):
     [
         (lambda job: job.camera_npz.unlink(), "camera.npz is missing"),
         (lambda job: job.camera_npz.write_bytes(b"PK\3\4 torn"), "camera.npz .* is damaged"),
+        (
+            lambda job: np.savez(job.camera_npz, c2w=np.eye(4)),
+            "camera.npz .* lacks intrinsics, image_size; export",
+        ),
         (lambda job: job.first_frame_png.unlink(), "first_frame.png is missing"),
         (lambda job: job.first_frame_png.write_bytes(png(64, 64)), "64x64 pixels, but the camera"),
         (lambda job: job.first_frame_png.write_bytes(b"GIF89a"), "not a PNG"),
@@ -113,6 +117,7 @@ def test_a_shot_that_cannot_be_written_leaves_nothing(tmp_path):
         (lambda job: job.shot_json.write_text("[]"), "schema version None"),
         (lambda job: edit(job, schema_version=2), "schema version 2"),
         (lambda job: edit(job, sed=3), "unknown entries: sed"),
+        (lambda job: edit(job, camera={}), "unknown entries: camera"),
         (lambda job: edit(job, seed="7"), "seed must be a whole number"),
         (lambda job: edit(job, seed=-1), "seed must lie between"),
         (lambda job: edit(job, code="../x"), "shot code"),
