@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from ..protocol.camera_path import CameraPath
-
-TEMPORAL_STRIDE = 8
+from ..protocol.limits import TEMPORAL_STRIDE
 
 
 def relative_c2w(path: CameraPath) -> np.ndarray:
