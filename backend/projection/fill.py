@@ -14,8 +14,6 @@ FITTED_PIXELS = 30_000
 PENALTY = 1e-4
 # An object or a side of it that fills this share of the first frame has half of its own colour taken over.
 TRUSTED_SHARE = 4e-4
-# How much of the visible surroundings' deviation is carried into a hole.
-CARRIED = 0.8
 _SIDES = 6
 
 

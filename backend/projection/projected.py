@@ -10,9 +10,12 @@ import numpy as np
 
 from ..protocol.blockout import Blockout
 from ..protocol.camera_path import CameraPath
-from .fill import CARRIED, GuidedFill, spread
+from .fill import GuidedFill, spread
 from .scene import RayScene
 from .warp import FirstFrameWarp
+
+# How much of the visible surroundings' deviation is carried into a hole.
+CARRIED = 0.8
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,7 +43,8 @@ class FirstFrameWarp:
         self.hits = scene.cast(path.c2w[0], path.intrinsics[0], path.image_size, 0)
         # A border of nan: pixels outside of the first frame agree with nothing.
         self._inverse_depth = np.pad(1 / self.hits.depth_m, 1, constant_values=np.nan)
-        # 0 for what stands still, else a number for each moving object; the last entry is the sky's.
+        # 0 for what stands still, else a number for each moving object, from 1 again after 255; the last entry
+        # is the sky's.
         self._part_of_object = np.zeros(len(scene.blockout.object_names) + 1, np.uint8)
         self._part_of_object[scene.blockout.moving] = 1 + np.arange(len(scene.blockout.moving)) % 255
         self._parts = self._part_of_object[self.hits.object_id]
