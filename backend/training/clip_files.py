@@ -28,11 +28,13 @@ _BYTES = ("base", "guide", "visible", "sky")
 
 @dataclass(frozen=True, eq=False)
 class TrainingClip:
-    """Attributes:
-    projection: what the network sees.
-    truth: (F, 3, h, w) float32, sRGB 0..1, what it shall show.
-    path: the camera.
-    move: name of the camera move.
+    """One clip of the data, at the raster's size.
+
+    Attributes:
+        projection: what the network sees.
+        truth: (F, 3, h, w) float32, sRGB 0..1, what it shall show.
+        path: the camera.
+        move: name of the camera move.
     """
 
     projection: RasterClip

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,6 @@ class RecipeConfig:
             raise ValueError(f"frames must be 8k + 1, not {self.frames}.")
         if any(side % 8 for side in (*self.raster, *self.heldout_raster)):
             raise ValueError("The sides of both rasters must be multiples of 8.")
-
-    def to_record(self) -> dict[str, Any]:
-        """A JSON object that `load` reads back."""
-        return asdict(self)
 
     @classmethod
     def load(cls, path: Path) -> RecipeConfig:

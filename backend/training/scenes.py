@@ -52,6 +52,8 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class TrainingScene:
+    """A blockout, its look, and the size in metres that its camera moves go by."""
+
     blockout: Blockout
     look: Look
     extent_m: float
