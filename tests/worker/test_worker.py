@@ -301,7 +301,7 @@ def test_an_exported_job_runs_and_is_submitted(tmp_path, make_job, backend):
 def test_wrong_words_are_reported_before_anything_heavy_is_loaded(tmp_path, backend):
     for words in (
         ["worker"],
-        ["worker", "--jobs", tmp_path, "--device", "toaster"],
+        ["worker", "--jobs", tmp_path, "--device", "cuda:"],
         ["worker", "--jobs", tmp_path, "--idle-exit", "soon"],
         ["run", tmp_path / "nowhere"],
         ["bake"],
