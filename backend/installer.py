@@ -85,7 +85,7 @@ def environment_python(folder: Path) -> Path:
 
 
 def status(target: Path, requirements: Sequence[str] | None = None) -> Status:
-    """Reads the pointer file; with `requirements`, an environment made for another list is not ready."""
+    """What current.json says; with `requirements`, an environment made without one of them is not ready."""
     try:
         current = json.loads((target / "current.json").read_text("utf-8"))
         python, made_for = current["python"], current["requirements"]
@@ -294,7 +294,7 @@ def _environments(target: Path) -> list[int]:
 
 
 def _remove_unused(target: Path) -> None:
-    """Leftovers of stopped set-ups, and environments before the current one, which a worker may be using."""
+    """Removes leftovers of stopped set-ups and what came before the current environment, which may be in use."""
     python = Path(status(target).python)
     for number in _environments(target):
         folder = target / f"env-{number}"
