@@ -50,8 +50,8 @@ def parse(arguments: list) -> argparse.Namespace:
     added = command("backend", backend, "set up or repair the backend's environment")
     added.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     added.add_argument("--repair", action="store_true", help="set it up again even if it looks complete")
-    added = command("bench", bench, "measure against diffusers and write bench.json")
-    added.add_argument("--quick", action="store_true", help="fewer repetitions and the small cases only")
+    added = command("bench", bench, "measure stage 1 and the embedded model, write bench.json")
+    added.add_argument("--quick", action="store_true", help="shorter clips and fewer sampler steps")
     return parser.parse_args(arguments)
 
 
