@@ -281,6 +281,8 @@ def test_interrupted_writing_leaves_the_folder_as_it_was(weights, source, target
     assert sorted(source.parent.iterdir()) == [source, target]
 
     # What a killed process left is no obstacle.
-    shutil.copy(source, target.with_name(target.name + ".partial"))
+    left = target.with_name(target.name + ".partial")
+    left.mkdir()
+    shutil.copy(source, left / ".tmp1234")
     assert convert_training_checkpoint(source, target, CONFIG)
     assert sorted(source.parent.iterdir()) == [source, target]

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import reprlib
+import shutil
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from .config import Stage1Config
@@ -36,7 +38,7 @@ def convert_training_checkpoint(source: Path, target: Path, config: Stage1Config
 
     The file holds the model's tensors under the names of `Stage1Transformer`: bf16, but fp32 for decay rates, norms
     and scale_shift tables. Its metadata record the source (name, size, mtime, SHA-256) and the training's steps.
-    It appears as a whole or not at all. Memory: one copy of the converted weights; the source is mapped.
+    It appears as a whole or not at all. Memory: at most one copy of the converted weights; the source is mapped.
 
     Returns:
         True if `target` was written, False if it was up to date.
@@ -63,20 +65,8 @@ def convert_training_checkpoint(source: Path, target: Path, config: Stage1Config
         "source_sha256": _sha256(source),
         _STEP_LIST: json.dumps(steps),
     }
-    # Copied even where the dtype fits: tensors of the source may be views of a common storage.
-    tensors = {
-        name: read().to(_stored_dtype(name), copy=True, memory_format=torch.contiguous_format)
-        for name, (_, read) in entries.items()
-    }
-    partial = target.with_name(f"{target.name}.partial")
-    try:
-        save_file(tensors, partial, metadata)
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    tensors = {name: read().to(_stored_dtype(name)).contiguous() for name, (_, read) in entries.items()}
+    _save(tensors, target, metadata)
     return True
 
 
@@ -107,6 +97,21 @@ def step_list_warning(recorded: Sequence[float] | None, wanted: Sequence[float])
         f"This run uses the denoising steps {_spelled(used)}, "
         f"but the weights were trained with {_spelled(trained)}."
     )
+
+
+def _save(tensors: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file that appears as a whole or not at all."""
+    # A folder, because the library has temporary files of its own, which a killed process leaves behind.
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        save_file(tensors, partial / target.name, metadata)
+        with open(partial / target.name, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial / target.name, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _is_made_from(target: Path, source: Path) -> bool:
