@@ -17,6 +17,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import bpy
 
@@ -34,6 +35,11 @@ def say(stage: str, message: str, fraction: float) -> None:
     print(json.dumps({"stage": stage, "message": message, "fraction": fraction}), flush=True)
 
 
+def addon(name: str) -> ModuleType:
+    """A module of the installed add-on, such as "camera"."""
+    return importlib.import_module(f"{MODULE}.blender_addon.{name}")
+
+
 def install(archive: Path, backend: Path) -> None:
     say("install", f"Installing {archive.name} into Blender {bpy.app.version_string}", 0.02)
     bpy.ops.extensions.package_install_files(
@@ -43,7 +49,7 @@ def install(archive: Path, backend: Path) -> None:
         raise DemoError("Blender did not enable the extension.")
     bpy.context.preferences.addons[MODULE].preferences.backend_folder = str(backend)
     # The demo's worker has one job only and need not wait for another.
-    importlib.import_module(f"{MODULE}.blender_addon.backend_process").IDLE_EXIT_S = 1
+    addon("backend_process").IDLE_EXIT_S = 1
 
 
 def open_scene(blend: Path | None, camera: str | None, size: tuple[int, int], output: Path) -> Path:
@@ -68,8 +74,7 @@ def open_scene(blend: Path | None, camera: str | None, size: tuple[int, int], ou
             raise DemoError(f"{blend.name} has no camera named {camera}; its cameras: {cameras}.")
         scene.sana_wm.camera = found
     scene.sana_wm.preset = preset_of_size(size)
-    shots = importlib.import_module(f"{MODULE}.blender_addon.shots")
-    wrong = [finding.message for finding in shots.check(bpy.context) if finding.is_error]
+    wrong = [finding.message for finding in addon("shots").check(bpy.context) if finding.is_error]
     if wrong:
         raise DemoError(" ".join(wrong))
     empty(output)
@@ -89,7 +94,7 @@ def empty(output: Path) -> None:
 
 def preset_of_size(size: tuple[int, int]) -> str:
     """Name of the embedded model's preset that makes clips of this size."""
-    presets = importlib.import_module(f"{MODULE}.blender_addon.properties").presets()
+    presets = addon("properties").presets()
     fitting = {preset.image_size: name for name, preset in presets.items() if preset.model == "embedded"}
     if size not in fitting:
         known = " and ".join("{}x{}".format(*known) for known in fitting)
@@ -100,7 +105,7 @@ def preset_of_size(size: tuple[int, int]) -> str:
 def generate(scene: bpy.types.Scene) -> Path:
     """Presses Generate and stands in for Blender's timer until the clip is placed; returns the job folder."""
     say("generate", "Exporting the camera and the blockout", 0.08)
-    session = importlib.import_module(f"{MODULE}.blender_addon.session")
+    session = addon("session")
     bpy.ops.sanawm.generate()
     job, deadline = session.supervisor.latest(scene.session_uid), time.monotonic() + PATIENCE_S
     while not job.is_settled:
@@ -122,7 +127,7 @@ def generate(scene: bpy.types.Scene) -> Path:
 def render_stills(scene: bpy.types.Scene, folder: Path) -> list[dict]:
     """The blockout and the sequencer at every second of the shot; leaves the scene changed, unsaved."""
     start, end = scene.sana_wm.range_of(scene)
-    fps = scene.render.fps / scene.render.fps_base
+    fps = addon("timeline").scene_fps(scene)
     seconds = range(math.floor((end - start) / fps + 1e-6) + 1)
     if scene.sana_wm.camera:
         scene.camera = scene.sana_wm.camera
@@ -131,8 +136,8 @@ def render_stills(scene: bpy.types.Scene, folder: Path) -> list[dict]:
     render, view = scene.render, scene.view_settings
     render.engine = "BLENDER_WORKBENCH"
     render.resolution_percentage = max(1, round(100 * STILL_WIDTH / render.resolution_x))
-    if hasattr(render.image_settings, "media_type"):
-        render.image_settings.media_type = "IMAGE"
+    for owner, name, value in addon("compat").still_image_settings(render.image_settings):
+        setattr(owner, name, value)
     render.image_settings.file_format = "PNG"
     render.image_settings.color_mode = "RGB"
     look = {name: getattr(view, name) for name in ("view_transform", "look", "exposure", "gamma")}
@@ -170,8 +175,7 @@ def main() -> None:
     stills_folder = options.output / "stills"
     stills_folder.mkdir()
     stills = render_stills(scene, stills_folder)
-    strips = [strip.name for strip in scene.sequence_editor.strips_all]
-    print(json.dumps({"blend": str(saved), "job": str(job), "stills": stills, "strips": strips}), flush=True)
+    print(json.dumps({"blend": str(saved), "job": str(job), "stills": stills}), flush=True)
 
 
 if __name__ == "__main__":
