@@ -48,6 +48,12 @@ def protocol(extension):
     return importlib.import_module(f"{EXTENSION}.backend.protocol")
 
 
+@pytest.fixture(scope="session")
+def backend_python():
+    """The interpreter of this checkout's backend."""
+    return ROOT / ".env" / "backend" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
 @pytest.fixture
 def empty_file(extension):
     """A new file without objects; its scene."""

@@ -25,11 +25,10 @@ with ClipWriter(target.parent / "preview", (96, 64), 16, {}) as writer:
 
 
 @pytest.fixture(scope="session")
-def clip_mp4(tmp_path_factory):
-    backend = ROOT / ".env" / "backend"
-    python = backend / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+def clip_mp4(backend_python, tmp_path_factory):
     clip = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    subprocess.run([str(python), "-c", BLACK_CLIP, str(clip), str(FRAMES)], cwd=ROOT, check=True, timeout=120)
+    command = [str(backend_python), "-c", BLACK_CLIP, str(clip), str(FRAMES)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
     return clip
 
 

@@ -2,7 +2,6 @@
 """The strip: which clip frame is seen at which scene frame, read off rendered pixels."""
 
 import math
-import os
 import subprocess
 from pathlib import Path
 
@@ -34,14 +33,12 @@ OFF = 0.5 + 1e-3 if bpy.app.version >= (4, 4) else 1.0
 
 
 @pytest.fixture(scope="session")
-def numbered_clips(tmp_path_factory):
+def numbered_clips(backend_python, tmp_path_factory):
     """Clips by frame count, written as the backend writes its clips."""
-    backend = ROOT / ".env" / "backend"
-    python = backend / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     clips = {}
     for count in (LONG, SHORT):
         clips[count] = tmp_path_factory.mktemp("clip") / "clip.mp4"
-        command = [str(python), "-c", NUMBERED_CLIP, str(clips[count]), str(count)]
+        command = [str(backend_python), "-c", NUMBERED_CLIP, str(clips[count]), str(count)]
         subprocess.run(command, cwd=ROOT, check=True, timeout=120)
     return clips
 
