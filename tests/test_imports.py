@@ -69,15 +69,15 @@ def test_import_rules_hold_in_the_shipped_tree(tmp_path):
 
 def test_every_forbidden_import_is_found(tmp_path):
     package.stage(ROOT, tmp_path / "sana_wm")
-    for name, (room, line, _edge) in enumerate(FORBIDDEN):
-        (tmp_path / "sana_wm" / room / f"planted_{name}.py").write_text(f"{line}\n", "utf-8")
+    for number, (room, line, _target) in enumerate(FORBIDDEN):
+        (tmp_path / "sana_wm" / room / f"planted_{number}.py").write_text(f"{line}\n", "utf-8")
     run = lint(tmp_path)
     assert run.returncode == 1, run.stdout + run.stderr
     said = " ".join(run.stdout.split())
     missed = [
         line
-        for name, (room, line, target) in enumerate(FORBIDDEN)
-        if f"sana_wm.{room.replace('/', '.')}.planted_{name} -> {target}" not in said
+        for number, (room, line, target) in enumerate(FORBIDDEN)
+        if f"sana_wm.{room.replace('/', '.')}.planted_{number} -> {target}" not in said
     ]
     assert missed == []
 
