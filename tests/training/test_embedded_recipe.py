@@ -123,7 +123,7 @@ def test_the_report_of_an_untrained_network_shows_no_gain(config, tmp_path):
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["gate"]["holes_gain_db"] == pytest.approx(0, abs=0.02)
     assert not card["gate"]["passed"]
-    assert card["default_blend"] in (0.0, 0.25)
+    assert card["default_blend"] == 0.25, "what changes nothing does no harm"
     assert card["table"]["guided fill"]["whole"] > card["table"]["repeat first frame"]["whole"]
     assert list(tmp_path.glob("sheet_*.png"))
 
