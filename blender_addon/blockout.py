@@ -33,6 +33,16 @@ class _Shape:
     materials: np.ndarray  # (T,) int32, material index
 
 
+@dataclass
+class _Part:
+    """The triangles of one object or instance that have one viewport colour: an object of the blockout."""
+
+    key: Key
+    name: str
+    colour: np.ndarray  # (3,) sRGB
+    chosen: np.ndarray  # indices into the triangles of its shape
+
+
 def export_blockout(
     scene: Scene, view_layer: ViewLayer, frame_start: float, count: int
 ) -> tuple[Blockout, list[str]]:
@@ -71,7 +81,7 @@ class _Tracker:
         shading = scene.display.shading
         self._count = count
         self._shapes: list[_Shape] = []
-        self._parts: list[tuple[Key, str, np.ndarray, np.ndarray]] = []  # key, name, colour, triangle choice
+        self._parts: list[_Part] = []
         self._shape_of: dict[Key, int] = {}
         self._first: dict[Key, np.ndarray] = {}
         self._poses: dict[Key, np.ndarray] = {}
@@ -99,7 +109,7 @@ class _Tracker:
             self._first[key] = _matrix(instance)
             name = _display_name(key)
             for colour, chosen in _colour_parts(instance.object, shape, shading):
-                self._parts.append((key, name, colour, chosen))
+                self._parts.append(_Part(key, name, colour, chosen))
 
     def follow(self, view_layer: ViewLayer, depsgraph: Depsgraph, index: int) -> None:
         """Note where everything is at sample `index`, and whether it is still the same."""
@@ -140,23 +150,25 @@ class _Tracker:
         motion = {key: self._rigid_motion(key, poses, metres) for key, poses in self._poses.items()}
         vertices, faces, face_object = [], [], []
         offset = 0
-        for part, (key, _name, _colour, chosen) in enumerate(self._parts):
-            shape = self._shapes[self._shape_of[key]]
-            used, indices = np.unique(shape.triangles[chosen], return_inverse=True)
-            matrix = self._first[key]
+        for index, part in enumerate(self._parts):
+            shape = self._shapes[self._shape_of[part.key]]
+            used, indices = np.unique(shape.triangles[part.chosen], return_inverse=True)
+            matrix = self._first[part.key]
             vertices.append((shape.vertices[used] @ matrix[:3, :3].T + matrix[:3, 3]) * metres)
             faces.append(indices.reshape(-1, 3) + offset)
-            face_object.append(np.full(len(chosen), part))
+            face_object.append(np.full(len(part.chosen), index))
             offset += len(used)
-        moving = [part for part, (key, *_rest) in enumerate(self._parts) if key in motion]
+        moving = [index for index, part in enumerate(self._parts) if part.key in motion]
         return Blockout(
             vertices=np.concatenate(vertices) if vertices else np.zeros((0, 3)),
             faces=np.concatenate(faces) if faces else np.zeros((0, 3)),
             face_object=np.concatenate(face_object) if faces else np.zeros(0),
-            object_names=np.array([name for _key, name, *_rest in self._parts], dtype=np.str_),
-            object_colors=np.array([colour for _key, _name, colour, _chosen in self._parts]).reshape(-1, 3),
+            object_names=np.array([part.name for part in self._parts], dtype=np.str_),
+            object_colors=np.array([part.colour for part in self._parts]).reshape(-1, 3),
             moving=np.array(moving),
-            motion=np.array([motion[self._parts[part][0]] for part in moving]).reshape(-1, self._count, 4, 4),
+            motion=np.array([motion[self._parts[index].key] for index in moving]).reshape(
+                -1, self._count, 4, 4
+            ),
             background=srgb_from_linear(scene.world.color) if scene.world else np.zeros(3),
         )
 
