@@ -77,7 +77,7 @@ def _export(context: Context) -> tuple[Shot, bytes]:
     filmed = _film(context)
     findings = limits.check(filmed.path, filmed.preset)
     _keep_findings(context, findings)
-    limits.require(filmed.path, filmed.preset)
+    limits.refuse_errors(findings)
     _begin_progress(context, len(filmed.path), rounds_done=1)
     geometry, warnings = blockout.export_blockout(
         scene, context.view_layer, filmed.frame_start, len(filmed.path)

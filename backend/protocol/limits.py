@@ -87,10 +87,19 @@ def require(camera: CameraPath, preset: Preset) -> list[str]:
         ProtocolError: there is an error; its message names every one.
     """
     findings = check(camera, preset)
+    refuse_errors(findings)
+    return [finding.message for finding in findings]
+
+
+def refuse_errors(findings: list[Finding]) -> None:
+    """Let warnings pass.
+
+    Raises:
+        ProtocolError: there is an error; its message names every one.
+    """
     errors = [finding.message for finding in findings if finding.is_error]
     if errors:
         raise ProtocolError(" ".join(errors))
-    return [finding.message for finding in findings]
 
 
 def field_of_view_deg(camera: CameraPath) -> np.ndarray:
