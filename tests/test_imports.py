@@ -37,6 +37,7 @@ FORBIDDEN = (
     ("backend/models", "from .. import worker", "sana_wm.backend.worker"),
     ("backend/sampling", "from ..video import writer", "sana_wm.backend.video.writer"),
     ("backend/protocol", "from .. import pipeline", "sana_wm.backend.pipeline"),
+    ("backend/protocol", "from ..progress import Progress", "sana_wm.backend.progress"),
     ("backend/protocol", "import torch", "torch"),
     ("kernels", "from ..backend.protocol import FPS", "sana_wm.backend.protocol"),
     ("kernels", "import numpy", "numpy"),
