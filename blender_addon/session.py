@@ -15,7 +15,8 @@ from bpy.types import Scene
 from ..backend.protocol import ProtocolError
 from . import paths, sequencer, timeline
 from .backend_process import BackendSetup, Child, find_backend, start_worker
-from .supervisor import ACTIVE_INTERVAL_S, FollowedJob, Project, Supervisor
+from .followed_job import FollowedJob
+from .supervisor import ACTIVE_INTERVAL_S, Project, Supervisor
 
 RECOVERY_INTERVAL_S = 5.0
 _SHOWING_US = {"VIEW_3D", "SEQUENCE_EDITOR", "PREFERENCES"}
@@ -31,7 +32,7 @@ class BlenderHost:
             return None
         return Project(bpy.data.filepath, paths.jobs_root())
 
-    def start_worker(self, jobs_root) -> Child:
+    def start_worker(self, jobs_root: Path) -> Child:
         backend = find_backend(paths.backend_folder())
         return start_worker(backend, jobs_root, paths.EXTENSION_ROOT, paths.blender_folder())
 

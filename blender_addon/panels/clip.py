@@ -9,8 +9,8 @@ from bpy.types import Context, Panel, UILayout
 
 from ...backend.protocol import JobState
 from .. import session, shots
+from ..followed_job import FollowedJob
 from ..properties import presets
-from ..supervisor import FollowedJob
 from .parts import SidebarPanel, draw_online_access, draw_sentence, duration_in_words, reads_prompt
 
 
