@@ -7,24 +7,21 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import cv2
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from .conditioning.first_frame import read_first_frame
-from .models.embedded import EmbeddedConditioning, EmbeddedModel, projection_size
-from .models.raster_clip import RasterClipBuilder
-from .models.refiner import composite
+from .finished_chunks import FinishedChunks
+from .models.embedded import EmbeddedFilm, EmbeddedModel, EmbeddedStudent, projection_size
+from .overlap import Overlap
 from .progress import Progress
-from .projection import ProjectedFrame, project
 from .protocol import FPS, CameraPath, Clip, JobFolder, Preset, ProtocolError, Shot, limits
-from .sampling.flow_euler import sample, sigma_schedule
+from .sampling import chunk_flow_euler, self_forcing
+from .sampling.chunk_grid import chunk_grid
+from .sampling.flow_euler import sigma_schedule
 from .video import ClipWriter, tags, versions
 from .weights.embedded import file_hashes, load_embedded
-
-CHUNK = 8  # frames of a latent step: held in memory, written and reported at a time
 
 
 @dataclass(frozen=True)
@@ -34,10 +31,12 @@ class Models:
     Attributes:
         network: the embedded model; None where a preset uses the projection alone.
         sha256: of every weights file that takes part, by name.
+        device: the torch device they are on.
     """
 
     network: EmbeddedModel | None
     sha256: dict[str, str]
+    device: str
 
 
 def load_models(preset: Preset, device: str) -> Models:
@@ -51,9 +50,9 @@ def load_models(preset: Preset, device: str) -> Models:
             f"There is no model {preset.model!r} here; choose a preset with the model embedded."
         )
     if preset.network_blend == 0:
-        return Models(None, {})
+        return Models(None, {}, device)
     try:
-        return Models(load_embedded(device), file_hashes())
+        return Models(load_embedded(device), file_hashes(), device)
     except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
         why = " ".join(str(error).split())
         raise ProtocolError(
@@ -62,11 +61,11 @@ def load_models(preset: Preset, device: str) -> Models:
 
 
 def make_clip(job: JobFolder, shot: Shot, models: Models, progress: Progress) -> Clip:
-    """Make the clip of a job.
+    """Make the clip of a job, or go on with one that an earlier worker began.
 
-    The first frame is carried along the camera path over the blockout. The network looks at a small version
-    of that, all frames at once, and says what to change in its holes. Then every full-size frame is projected
-    again, completed and written, so that only `CHUNK` of them are in memory at any time.
+    The network looks at a small projection of the first frame along the path and says what to change in its holes;
+    every full-size frame is projected, completed and written. All of that happens chunk by chunk and at the same
+    time, so that whatever the length of the clip only a few chunks of large frames are in memory.
 
     Returns:
         The record for `clip.json`; `clip.mp4` is in place.
@@ -74,115 +73,144 @@ def make_clip(job: JobFolder, shot: Shot, models: Models, progress: Progress) ->
     Raises:
         ProtocolError: the shot cannot be made.
         VideoError, OSError: the clip cannot be written.
-        Cancelled, Stopped: on request, within one step or chunk.
+        Cancelled, Stopped: on request, within one step or frame.
     """
-    preset, warnings = shot.preset, limits.require(shot.camera, shot.preset)
+    preset, network = shot.preset, models.network
+    warnings = [*limits.require(shot.camera, preset), *_untrained(preset, network)]
     if shot.blockout is None:
         raise ProtocolError("The embedded model needs the blockout's geometry; export the shot with it.")
     for warning in warnings:
         progress.warn(warning)
-    progress.plan(_costs(preset, len(shot.camera), models.network))
     path = shot.camera.fitted_to(preset.image_size)
     first_frame = read_first_frame(job.first_frame_png, preset.image_size)
-    clip = Clip(
+    clip = _record(shot, path, models, warnings)
+    stages = _Stages(preset, len(path), network, progress)
+    film = EmbeddedFilm(network, shot.blockout, path, first_frame, _chunks(preset, len(path)), stages.looked)
+    finished = FinishedChunks(job, {**clip.model, **clip.versions, "device": models.device})
+    with (
+        Overlap(models.device) as overlap,
+        ClipWriter(
+            job.preview, preset.image_size, FPS, tags(shot, clip), resume=finished.continues
+        ) as writer,
+    ):
+        stages.rendered(writer.frames_written)
+        changes = film.unchanged()
+        if network is not None:
+            changes = overlap.ahead(film.changes(_sampled(shot, network, film, finished, stages)))
+        frames = film.render(changes, preset.network_blend, writer.frames_written, progress.check)
+        for portion in overlap.ahead(frames):
+            writer.write(portion)
+            progress.event("frames", count=writer.frames_written)
+            stages.rendered(writer.frames_written)
+        progress.step("write", 0, 1)
+        writer.finish(job.clip_mp4)
+        progress.step("write", 1, 1)
+    return replace(clip, duration_s={name: round(s, 3) for name, s in progress.stage_durations_s.items()})
+
+
+def _sampled(
+    shot: Shot, network: EmbeddedModel, film: EmbeddedFilm, finished: FinishedChunks, stages: _Stages
+) -> Iterator[tuple[slice, Tensor]]:
+    """Latents of one chunk after the other, kept as soon as they are there."""
+    sample = _streamed if shot.preset.variant == "streaming" else _at_once
+    for chunk, latents in zip(film.chunks, sample(shot, network, film, finished, stages), strict=True):
+        finished.save(chunk, latents)
+        yield chunk, latents
+
+
+def _streamed(
+    shot: Shot, network: EmbeddedModel, film: EmbeddedFilm, finished: FinishedChunks, stages: _Stages
+) -> Iterator[Tensor]:
+    """The student: one chunk after the other, each with a look of its own."""
+    first = film.see(film.chunks[:1]).base_latents[:, :, :1]
+    channels, _, height, width = first[0].shape
+    return self_forcing.sample(
+        EmbeddedStudent(network, film),
+        self_forcing.chunk_noise((channels, height, width), shot.seed, first.dtype, first.device),
+        first,
+        [step / 1000 for step in shot.preset.step_list],
+        film.chunks,
+        finished.load,
+        on_step=lambda chunk, step: stages.check(),
+    )
+
+
+def _at_once(
+    shot: Shot, network: EmbeddedModel, film: EmbeddedFilm, finished: FinishedChunks, stages: _Stages
+) -> Iterator[Tensor]:
+    """The teacher, and the bidirectional model, which is a teacher with a single chunk."""
+    preset, seen = shot.preset, film.see(film.chunks)
+    kept = [finished.load(chunk) for chunk in film.chunks]
+    if all(latents is not None for latents in kept):
+        yield from kept
+        return
+    generator = torch.Generator().manual_seed(shot.seed)
+    noise = torch.randn(seen.base_latents.shape, generator=generator).to(seen.base_latents.device)
+    yield from chunk_flow_euler.sample(
+        lambda latents, timesteps, _: network.velocity(latents, timesteps, seen),
+        noise,
+        seen.base_latents[:, :, :1],
+        sigma_schedule(preset.steps, preset.shift),
+        film.chunks,
+        on_step=stages.denoised,
+    )
+
+
+def _chunks(preset: Preset, frames: int) -> list[slice]:
+    latents = (frames - 1) // limits.TEMPORAL_STRIDE + 1
+    return [slice(0, latents)] if preset.variant == "bidirectional" else chunk_grid(latents)
+
+
+def _untrained(preset: Preset, network: EmbeddedModel | None) -> list[str]:
+    if network is None or preset.variant in network.config.trained_variants:
+        return []
+    return [
+        f"The weights were trained as {' and '.join(network.config.trained_variants)}; the variant "
+        f"{preset.variant} runs with them untrained."
+    ]
+
+
+def _record(shot: Shot, path: CameraPath, models: Models, warnings: list[str]) -> Clip:
+    return Clip(
         frame_count=len(path),
-        image_size=preset.image_size,
+        image_size=shot.preset.image_size,
         pose_offset=0,
-        preset=preset.to_record(),
+        preset=shot.preset.to_record(),
         seed=shot.seed,
         model=models.sha256,
         versions=versions(),
         warnings=warnings,
     )
-    change = None
-    if models.network is not None:
-        seen = _look(shot, path, first_frame, models.network, progress)
-        latents = _denoise(shot, models.network, seen, progress)
-        change = models.network.residual(latents, seen), seen.clip.sky
-    with ClipWriter(job.preview, preset.image_size, FPS, tags(shot, clip)) as writer:
-        for frames in _render(shot, path, first_frame, change, progress):
-            writer.write(frames)
-            progress.event("frames", count=writer.frames_written)
-        progress.step("write", 0, 1)
-        writer.finish(job.clip_mp4)
-        progress.step("write", 1, 1)
-    progress.end_stage()
-    return replace(clip, duration_s={name: round(s, 3) for name, s in progress.stage_durations_s.items()})
 
 
-def _look(
-    shot: Shot, path: CameraPath, first_frame: np.ndarray, network: EmbeddedModel, progress: Progress
-) -> EmbeddedConditioning:
-    """Project at the network's own small size and encode what it has to know."""
-    raster = network.config.raster_for(path.image_size)
-    small = projection_size(raster)
-    scale = np.array(small) / path.image_size
-    path = CameraPath(path.c2w, path.intrinsics * [*scale, *scale], small)
-    first_frame = cv2.resize(first_frame, small, interpolation=cv2.INTER_AREA)
-    builder = RasterClipBuilder(raster)
-    for frame in _reported(
-        "condition", project(shot.blockout, path, first_frame, small), len(path), progress
-    ):
-        builder.add(frame.base, frame.guide, frame.visible, frame.inverse_depth, frame.is_sky)
-    with torch.inference_mode():
-        return network.condition(builder.build(), path)
+class _Stages:
+    """What the stages report. The student's work interleaves, so that its one stage is the finished clip."""
 
+    def __init__(
+        self, preset: Preset, frames: int, network: EmbeddedModel | None, progress: Progress
+    ) -> None:
+        self._frames, self._progress = frames, progress
+        self._looked = 0
+        self._interleaved = preset.variant == "streaming" or network is None
+        render = frames * math.prod(preset.image_size)
+        costs = {"render": render, "write": 0.01 * render}
+        if not self._interleaved:
+            look = frames * math.prod(projection_size(network.config.raster_for(preset.image_size)))
+            costs = {"condition": look, "denoise": 0.5 * preset.steps * look, **costs}
+        progress.plan(costs)
 
-def _denoise(shot: Shot, network: EmbeddedModel, seen: EmbeddedConditioning, progress: Progress) -> Tensor:
-    preset = shot.preset
-    generator = torch.Generator().manual_seed(shot.seed)
-    noise = torch.randn(seen.base_latents.shape, generator=generator).to(seen.base_latents.device)
-    progress.step("denoise", 0, preset.steps)
-    with torch.inference_mode():
-        return sample(
-            lambda latents, timesteps: network.velocity(latents, timesteps, seen),
-            noise,
-            seen.base_latents[:, :, :1],
-            sigma_schedule(preset.steps, preset.shift),
-            on_step=lambda step, steps, _: progress.step("denoise", step, steps),
-        )
+    def check(self) -> None:
+        self._progress.check()
 
+    def looked(self) -> None:
+        self._looked += 1
+        if self._interleaved:
+            self.check()
+        else:
+            self._progress.step("condition", self._looked, self._frames)
 
-def _render(
-    shot: Shot,
-    path: CameraPath,
-    first_frame: np.ndarray,
-    change: tuple[Tensor, Tensor] | None,
-    progress: Progress,
-) -> Iterator[np.ndarray]:
-    """Chunks (N, H, W, 3) uint8 of finished frames."""
-    projected = project(shot.blockout, path, first_frame, shot.preset.image_size)
-    chunk = []
-    for index, frame in enumerate(_reported("render", projected, len(path), progress)):
-        finished = frame.base
-        if change is not None:
-            residual, sky = change[0][index], change[1][index]
-            blend = shot.preset.network_blend
-            finished = composite(frame.base, residual, sky, frame.visible, frame.is_sky, blend)
-        chunk.append((finished * 255 + 0.5).clip(0, 255).astype(np.uint8))
-        if len(chunk) == CHUNK or index == len(path) - 1:
-            yield np.stack(chunk)
-            chunk.clear()
+    def denoised(self, step: int, steps: int) -> None:
+        self._progress.step("denoise", step, steps)
 
-
-def _reported(
-    stage: str, frames: Iterator[ProjectedFrame], count: int, progress: Progress
-) -> Iterator[ProjectedFrame]:
-    """The same frames, with a step reported for each chunk and a chance to cancel after each frame."""
-    steps = -(-count // CHUNK)
-    progress.step(stage, 0, steps)
-    for index, frame in enumerate(frames):
-        yield frame
-        progress.check()
-        if (index + 1) % CHUNK == 0 or index == count - 1:
-            progress.step(stage, index // CHUNK + 1, steps)
-
-
-def _costs(preset: Preset, frames: int, network: EmbeddedModel | None) -> dict[str, float]:
-    """Expected cost of every stage, in projected pixels."""
-    costs = {"render": frames * math.prod(preset.image_size)}
-    costs["write"] = 0.01 * costs["render"]
-    if network is None:
-        return costs
-    look = frames * math.prod(projection_size(network.config.raster_for(preset.image_size)))
-    return {"condition": look, "denoise": 0.5 * preset.steps * look, **costs}
+    def rendered(self, frames: int) -> None:
+        self._progress.step("render", frames, self._frames)

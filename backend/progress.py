@@ -43,44 +43,49 @@ class Progress:
         self._stop = stop
         self._listener = listener
         self._writing = threading.Lock()
+        self._counting = threading.Lock()
         self._costs: dict[str, float] = {}
-        self._started = 0.0
-        self._stage = ""
-        self._stage_started = 0.0
+        self._done: dict[str, float] = {}
+        self._begun: dict[str, tuple[float, float]] = {}
+        self._started_s = 0.0
         self.stage_durations_s: dict[str, float] = {}
 
     def plan(self, costs: dict[str, float]) -> None:
         """Stages to come, in order, with their expected cost in any common unit; the clock starts here."""
         self._costs = dict(costs)
-        self._started = time.monotonic()
+        self._done = dict.fromkeys(costs, 0.0)
+        self._started_s = time.monotonic()
 
     def step(self, stage: str, step: int, steps: int) -> None:
-        """`step` of `steps` of a stage are finished; the first call of a stage has step 0.
+        """`step` of `steps` of a planned stage are finished; its first call says how much was there before.
+
+        Stages may overlap and report from several threads. The world hears of the first unfinished one; what later
+        ones have done already counts when their turn comes.
 
         Raises:
             Cancelled, Stopped: as `check`.
         """
-        now = time.monotonic()
-        if stage != self._stage:
-            self.end_stage()
-            self._stage, self._stage_started = stage, now
-        event = {
-            "stage": stage,
-            "step": step,
-            "steps": steps,
-            "seconds_left": self._seconds_left(now, step / steps),
-            "memory_mb": memory_mb(),
-        }
-        self.event("progress", **event)
-        if self._listener:
-            self._listener(event)
+        now_s = time.monotonic()
+        with self._counting:
+            self._done[stage] = step / steps
+            began_s, _ = self._begun.setdefault(stage, (now_s, step / steps))
+            if step == steps:
+                self.stage_durations_s[stage] = now_s - began_s
+            stages = list(self._costs)
+            is_its_turn = all(self._done[earlier] >= 1 for earlier in stages[: stages.index(stage)])
+            seconds_left = self._seconds_left(stage, now_s)
+        if is_its_turn:
+            event = {
+                "stage": stage,
+                "step": step,
+                "steps": steps,
+                "seconds_left": seconds_left,
+                "memory_mb": memory_mb(),
+            }
+            self.event("progress", **event)
+            if self._listener:
+                self._listener(event)
         self.check()
-
-    def end_stage(self) -> None:
-        """Close the stage in progress, so that its duration is known."""
-        if self._stage:
-            self.stage_durations_s[self._stage] = time.monotonic() - self._stage_started
-            self._stage = ""
 
     def check(self) -> None:
         """Go on, or leave.
@@ -110,20 +115,19 @@ class Progress:
         """A context in which the job shows that its worker lives, even during a long step."""
         return Heartbeat(lambda: self.event("heartbeat", memory_mb=memory_mb()), HEARTBEAT_S)
 
-    def _seconds_left(self, now: float, fraction: float) -> float | None:
-        if self._stage not in self._costs:
+    def _seconds_left(self, stage: str, now_s: float) -> float | None:
+        """From this stage's own pace, and for what follows from the pace of all that was done in this run."""
+        made = sum(
+            self._costs[name] * (self._done[name] - before) for name, (_, before) in self._begun.items()
+        )
+        if made <= 0:
             return None
-        stages = list(self._costs)
-        index = stages.index(self._stage)
-        here = self._costs[self._stage]
-        done = sum(self._costs[stage] for stage in stages[:index]) + here * fraction
-        if done <= 0:
-            return None
-        later = sum(self._costs[stage] for stage in stages[index + 1 :])
-        overall_pace = (now - self._started) / done
-        # The stage's own pace is the better guide for its rest, as soon as there is one.
-        own_pace = (now - self._stage_started) / (here * fraction) if fraction else overall_pace
-        return round(own_pace * here * (1 - fraction) + overall_pace * later, 1)
+        pace = (now_s - self._started_s) / made
+        later = list(self._costs)[list(self._costs).index(stage) + 1 :]
+        cost, done, (began_s, before) = self._costs[stage], self._done[stage], self._begun[stage]
+        own_pace = (now_s - began_s) / (cost * (done - before)) if done > before else pace
+        rest = sum(self._costs[name] * (1 - self._done[name]) for name in later)
+        return round(own_pace * cost * (1 - done) + pace * rest, 1)
 
 
 class Heartbeat:

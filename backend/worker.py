@@ -229,7 +229,7 @@ def run_job(
             return None
         progress = Progress(job, stop, listener)
         if record.state in _BEGUN:
-            _move(job, progress, JobState.QUEUED, f"The worker {record.worker} died; the job starts again.")
+            _move(job, progress, JobState.QUEUED, f"The worker {record.worker} died; the job goes on.")
         try:
             with progress.heartbeat():
                 return _make(job, shelf, progress)
@@ -240,7 +240,7 @@ def run_job(
 
 
 def _make(job: JobFolder, shelf: ModelShelf, progress: Progress) -> StateRecord:
-    _remove_results(job)
+    _remove_results(job, what_was_begun=False)
     _move(job, progress, JobState.LOADING, "Loading the model.")
     progress.check()
     try:
@@ -258,18 +258,23 @@ def _make(job: JobFolder, shelf: ModelShelf, progress: Progress) -> StateRecord:
     clip = make_clip(job, shot, models, progress)
     clip.save(job.clip_json)
     (job.preview / "clip.mp4").unlink(missing_ok=True)
+    shutil.rmtree(job.resume, ignore_errors=True)
     seconds = sum(clip.duration_s.values())
     return _move(job, progress, JobState.DONE, f"{clip.frame_count} frames in {seconds:.0f} s.")
 
 
 def _conclude(job: JobFolder, progress: Progress, error: BaseException) -> StateRecord:
-    """Record why a job ended early; nothing half-made stays, and a full disk gets its space back first."""
-    _remove_results(job)
+    """Record why a job ended early; a full disk gets its space back first.
+
+    Nothing half-made stays, unless the job is to go on.
+    """
+    goes_on = isinstance(error, (Stopped, KeyboardInterrupt))
+    _remove_results(job, what_was_begun=not goes_on)
     if isinstance(error, Cancelled):
         return _move(job, progress, JobState.CANCELLED, "Cancelled on request.")
-    if isinstance(error, (Stopped, KeyboardInterrupt)):
+    if goes_on:
         return _move(
-            job, progress, JobState.QUEUED, "The worker was stopped; the next one starts the job again."
+            job, progress, JobState.QUEUED, "The worker was stopped; the next one goes on with the job."
         )
     if not isinstance(error, Exception):
         raise error
@@ -312,11 +317,13 @@ def _move(job: JobFolder, progress: Progress, to: JobState, reason: str) -> Stat
     return record
 
 
-def _remove_results(job: JobFolder) -> None:
-    """Delete what an earlier or broken attempt left."""
-    shutil.rmtree(job.preview, ignore_errors=True)
+def _remove_results(job: JobFolder, what_was_begun: bool) -> None:
+    """Delete results of an earlier attempt; and what an attempt has begun, if nobody will go on with it."""
     for path in (job.clip_mp4, job.clip_json, *job.path.glob(".*.tmp")):
         path.unlink(missing_ok=True)
+    if what_was_begun:
+        for folder in (job.preview, job.resume):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def installed_ns() -> int:

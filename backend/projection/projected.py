@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,11 @@ class ProjectedFrame:
 
 
 def project(
-    blockout: Blockout, path: CameraPath, first_frame: np.ndarray, size: tuple[int, int]
+    blockout: Blockout,
+    path: CameraPath,
+    first_frame: np.ndarray,
+    size: tuple[int, int],
+    samples: Iterable[int] | None = None,
 ) -> Iterator[ProjectedFrame]:
     """The frames of the path, one at a time; frame 0 is the first frame as it is.
 
@@ -46,6 +50,7 @@ def project(
         path: for images of any size; fitted to `size` here.
         first_frame: (H, W, 3) float32 of `size`, sRGB 0..1.
         size: (width, height) in pixels.
+        samples: which of them, in any order; None for all.
 
     Raises:
         ProtocolError: the blockout has no motion for one of the samples.
@@ -54,7 +59,7 @@ def project(
     scene = RayScene(blockout)
     warp = FirstFrameWarp(scene, path, first_frame)
     fill = GuidedFill(warp.hits, path.c2w[0], path.intrinsics[0], first_frame, len(blockout.object_names))
-    for sample in range(len(path)):
+    for sample in range(len(path)) if samples is None else samples:
         pose = path.c2w[sample], path.intrinsics[sample]
         hits = scene.cast(*pose, size, sample) if sample else warp.hits
         warped = warp.warp(hits, sample)

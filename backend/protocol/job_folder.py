@@ -66,6 +66,11 @@ class JobFolder:
         return self.path / "preview"
 
     @property
+    def resume(self) -> Path:
+        """Folder with what a worker needs to go on with a job that another one began."""
+        return self.path / "resume"
+
+    @property
     def clip_mp4(self) -> Path:
         return self.path / "clip.mp4"
 

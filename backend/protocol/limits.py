@@ -15,7 +15,6 @@ from .preset import Preset
 
 TEMPORAL_STRIDE = 8
 STREAMING_CHUNK = 24
-MIN_FRAMES = 9
 MAX_FRAMES = 961
 FOV_RANGE_DEG = (25.0, 120.0)
 # The released model's own key controls move 0.025 m and turn 0.6 degrees a frame; they are its gentle range.
@@ -59,11 +58,12 @@ def check(camera: CameraPath, preset: Preset) -> list[Finding]:
 def check_length(frames: int, preset: Preset) -> Finding | None:
     """What is wrong with a clip of so many frames, if anything."""
     stride = frame_stride(preset.variant)
-    if frames < MIN_FRAMES:
+    fewest = stride + 1
+    if frames < fewest:
         return Finding(
             True,
-            f"The range gives {frames} frames at {FPS} fps, but a clip needs at least {MIN_FRAMES} "
-            f"({(MIN_FRAMES - 1) / FPS:.2f} s); make the range longer.",
+            f"The range gives {frames} {'frame' if frames == 1 else 'frames'} at {FPS} fps, but the preset "
+            f"{preset.name} needs at least {fewest} ({(fewest - 1) / FPS:g} s); make the range longer.",
         )
     if frames > MAX_FRAMES:
         return Finding(

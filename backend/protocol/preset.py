@@ -25,7 +25,9 @@ class Preset:
         model: name of the model in the weights registry, such as "embedded".
         variant: how stage 1 attends over time; one of VARIANTS.
         image_size: (width, height) of the clip in pixels, multiples of 32.
-        steps: denoising steps of stage 1.
+        steps: denoising steps of stage 1; of every chunk if chunk_causal.
+        step_list: noise levels of the streaming student on the 0..1000 scale, falling to 0, taken as they are;
+            the other variants make theirs from `steps` and `shift`.
         guidance: classifier-free guidance scale; 1 means without.
         shift: flow shift of the sigma schedule.
         precision: number format of the linears; one of PRECISIONS.
@@ -41,6 +43,7 @@ class Preset:
     image_size: tuple[int, int]
     variant: str = "bidirectional"
     steps: int = 60
+    step_list: tuple[float, ...] = ()
     guidance: float = 5.0
     shift: float = 9.8
     precision: str = "fp32"
@@ -66,6 +69,7 @@ class Preset:
             )
         if not 1 <= self.steps <= 1000:
             raise ProtocolError(f"Preset {self.name}: steps must be between 1 and 1000, not {self.steps}.")
+        self._check_step_list()
         if not self.guidance >= 1:
             raise ProtocolError(f"Preset {self.name}: guidance must be 1 or more, not {self.guidance}.")
         if not self.shift > 0:
@@ -73,6 +77,29 @@ class Preset:
         if not 0 <= self.network_blend <= 1:
             raise ProtocolError(
                 f"Preset {self.name}: network blend must lie in 0..1, not {self.network_blend}."
+            )
+
+    def _check_step_list(self) -> None:
+        if self.variant != "streaming":
+            if self.step_list:
+                raise ProtocolError(f"Preset {self.name}: only the streaming variant takes a step list.")
+            object.__setattr__(self, "step_list", ())
+            return
+        numbers = isinstance(self.step_list, (list, tuple)) and all(
+            isinstance(step, (int, float)) and not isinstance(step, bool) for step in self.step_list
+        )
+        steps = tuple(self.step_list) if numbers else ()
+        falling = all(before > after for before, after in zip(steps, steps[1:], strict=False))
+        if len(steps) < 2 or steps[-1] != 0 or steps[0] > 1000 or not falling:
+            raise ProtocolError(
+                f"Preset {self.name}: the step list must fall from at most 1000 to 0, like 1000, 960, 889, 727, 0; "
+                f"it is {self.step_list}."
+            )
+        object.__setattr__(self, "step_list", steps)
+        if self.guidance != 1:
+            raise ProtocolError(
+                f"Preset {self.name}: the streaming variant runs without guidance; set guidance to 1, "
+                f"not {self.guidance}."
             )
 
     def to_record(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..conditioning.camera import relative_c2w
-from ..models.raster_clip import RasterClip
+from ..models.embedded import RasterClip
 from ..protocol.camera_path import CameraPath
 from .clip_files import TrainingClip
 

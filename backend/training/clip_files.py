@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..models.raster_clip import RasterClip, RasterClipBuilder
+from ..models.embedded import RasterClip, RasterClipBuilder
 from ..projection import project
 from ..protocol.blockout import Blockout
 from ..protocol.camera_path import CameraPath

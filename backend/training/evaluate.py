@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.embedded import EmbeddedModel
-from ..models.raster_clip import RasterClip
+from ..models.embedded import EmbeddedModel, RasterClip
 from ..protocol.camera_path import CameraPath
 from ..sampling.flow_euler import sample, sigma_schedule
 from .clip_files import ClipSet, TrainingClip
@@ -43,7 +42,7 @@ def residual_of(
         sigma_schedule(steps),
     )
     decoded = model.codec.decode_difference(latents - inputs.base_latents)[0].transpose(0, 1)
-    return model.residual(latents, inputs), decoded
+    return model.residual(latents, inputs, inputs.latents), decoded
 
 
 def in_holes(clip: RasterClip, residual: Tensor, strength: float = 1.0) -> Tensor:

@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..models.embedded import EmbeddedModel
-from ..models.raster_clip import RasterClip
+from ..models.embedded import EmbeddedModel, RasterClip
 from ..projection.fill import spread
 from .clip_files import ClipSet, TrainingClip
 from .config import RecipeConfig

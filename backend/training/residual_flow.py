@@ -20,11 +20,11 @@ from torch import Generator, Tensor
 from ..models.embedded import (
     EmbeddedConfig,
     EmbeddedModel,
+    RasterClip,
     camera_inputs,
     condition_channels,
     null_text,
 )
-from ..models.raster_clip import RasterClip
 from ..models.vae import LinearCodec
 from .augment import augmented
 from .checkpoint import TrainingState

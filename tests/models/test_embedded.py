@@ -9,8 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from backend.models.embedded import EmbeddedConfig, EmbeddedModel, projection_size
-from backend.models.raster_clip import RasterClipBuilder
+from backend.models.embedded import EmbeddedConfig, EmbeddedModel, RasterClipBuilder, projection_size
 from backend.models.refiner import composite
 from backend.models.vae import LinearCodec
 from backend.models.vae.linear_codec import CodecFit
@@ -100,7 +99,7 @@ def test_an_untrained_model_changes_nothing(codec):
         inputs.base_latents[:, :, :1],
         sigma_schedule(1),
     )
-    assert model.residual(latents, inputs).abs().max() < 1e-4
+    assert model.residual(latents, inputs, inputs.latents).abs().max() < 1e-4
 
 
 def test_another_number_of_frames_than_the_cameras_is_refused(codec):

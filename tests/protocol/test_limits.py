@@ -27,7 +27,8 @@ def path(frames: int, shift_m=0.0, turn_deg=0.0, fov_deg=60.0, size=SIZE) -> Cam
 
 
 def preset(variant="bidirectional") -> Preset:
-    return Preset("Preview", "Small.", "embedded", (1280, 704), variant=variant)
+    student = {"step_list": (1000, 727, 0), "guidance": 1.0} if variant == "streaming" else {}
+    return Preset("Preview", "Small.", "embedded", (1280, 704), variant=variant, **student)
 
 
 def messages(camera: CameraPath, is_error: bool, variant="bidirectional") -> str:
@@ -68,7 +69,9 @@ def test_rates_are_measured_in_metres_and_degrees_a_second():
 @pytest.mark.parametrize(
     ("camera", "variant", "sentence"),
     [
-        (path(1), "bidirectional", "gives 1 frames .* at least 9"),
+        (path(1), "bidirectional", "gives 1 frame at .* at least 9"),
+        (path(17), "streaming", "gives 17 frames .* at least 25 [(]1.5 s[)]"),
+        (path(1), "chunk_causal", "gives 1 frame at .* at least 25"),
         (path(969), "bidirectional", "at most 961"),
         (path(82), "bidirectional", r"8k \+ 1"),
         (path(81), "streaming", r"24k \+ 1"),

@@ -150,6 +150,17 @@ def edit_source(job: JobFolder, **changes) -> None:
         ({"steps": 0}, "steps"),
         ({"guidance": 0.5}, "guidance"),
         ({"network_blend": 1.5}, "network blend"),
+        ({"step_list": (1000, 0)}, "only the streaming variant"),
+        ({"variant": "streaming"}, "must fall from at most 1000 to 0"),
+        (
+            {"variant": "streaming", "step_list": (1000, 960, 889, 727)},
+            "to 0, like 1000, 960, 889, 727, 0; it is",
+        ),
+        ({"variant": "streaming", "step_list": (0,)}, "must fall"),
+        ({"variant": "streaming", "step_list": (727, 889, 0)}, "must fall"),
+        ({"variant": "streaming", "step_list": (1001, 0)}, "at most 1000"),
+        ({"variant": "streaming", "step_list": "1000, 0"}, "must fall"),
+        ({"variant": "streaming", "step_list": (1000, 0), "guidance": 5.0}, "set guidance to 1"),
     ],
 )
 def test_a_preset_that_makes_no_sense_is_refused(changes, sentence):
@@ -159,8 +170,9 @@ def test_a_preset_that_makes_no_sense_is_refused(changes, sentence):
 
 def test_a_preset_survives_its_file(tmp_path):
     path = tmp_path / "preview.json"
-    path.write_text(json.dumps(preset().to_record()))
-    assert Preset.load(path) == preset()
+    for one in (preset(), preset(variant="streaming", step_list=(1000, 727.5, 0), guidance=1.0)):
+        path.write_text(json.dumps(one.to_record()))
+        assert Preset.load(path) == one
 
 
 def test_poses_that_are_no_camera_are_refused():

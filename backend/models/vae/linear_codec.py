@@ -55,15 +55,21 @@ class LinearCodec(nn.Module):
         Raises:
             ValueError: the clip has another number of frames, or a side is not a multiple of 8.
         """
+        if frames.shape[2] % STEP != 1:
+            raise ValueError(
+                f"The codec takes 8k + 1 frames, not {frames.shape[2]}; cut or lengthen the clip."
+            )
+        still, moving = frames.split([1, frames.shape[2] - 1], dim=2)
+        patches = _to_patches(still) - self.patch_mean
+        first = (patches @ self.spatial_basis.T) * self.still_scale
+        return torch.cat([first.permute(0, 4, 1, 2, 3), self.encode_next(moving)], dim=2)
+
+    def encode_next(self, frames: Tensor) -> Tensor:
+        """Frames (B, 3, 8k, H, W) behind the first of a clip -> their latents (B, 128, k, H/8, W/8)."""
         patches = _to_patches(frames) - self.patch_mean
-        batch, length, rows, columns, _ = patches.shape
-        still = (patches[:, :1] @ self.spatial_basis.T) * self.still_scale
-        steps = (length - 1) // STEP
-        coefficients = patches[:, 1:] @ self.spatial_basis[:KEPT_PER_FRAME].T
-        coefficients = coefficients.reshape(batch, steps, STEP, rows, columns, KEPT_PER_FRAME)
-        coefficients = coefficients.permute(0, 1, 3, 4, 2, 5).flatten(-2)
-        moving = (coefficients @ self.temporal_basis.T) * self.motion_scale
-        return torch.cat([still, moving], dim=1).permute(0, 4, 1, 2, 3)
+        coefficients = patches @ self.spatial_basis[:KEPT_PER_FRAME].T
+        by_step = coefficients.unflatten(1, (-1, STEP)).movedim(2, -2).flatten(-2)
+        return ((by_step @ self.temporal_basis.T) * self.motion_scale).permute(0, 4, 1, 2, 3)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, 128, k + 1, h, w) -> frames (B, 3, 8k + 1, 8h, 8w), RGB, not clamped."""
@@ -97,8 +103,6 @@ class LinearCodec(nn.Module):
 def _to_patches(frames: Tensor) -> Tensor:
     """(B, 3, F, H, W) -> (B, F, H/8, W/8, 192), values ordered (channel, row, column)."""
     batch, _, length, height, width = frames.shape
-    if length % STEP != 1:
-        raise ValueError(f"The codec takes 8k + 1 frames, not {length}; cut or lengthen the clip.")
     if height % PATCH or width % PATCH:
         raise ValueError(f"The codec takes sides that are multiples of 8, not {width} x {height}.")
     grid = frames.reshape(batch, 3, length, height // PATCH, PATCH, width // PATCH, PATCH)

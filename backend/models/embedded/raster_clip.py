@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True, eq=False)
 class RasterClip:
-    """All tensors float32, one entry per frame.
+    """All images float32, one entry per frame; the frames of a clip or of a part of it.
 
     Attributes:
         base: (F, 3, h, w), projected frames with filled holes, sRGB 0..1.
@@ -21,6 +21,9 @@ class RasterClip:
         visible: (F, 1, h, w), share of the pixel that the first frame shows.
         inverse_depth: (F, 1, h, w), 1/m, 0 in the sky.
         sky: (F, 1, h, w), share of sky.
+        unit_m: the clip's length unit: the median depth of what the clip's first frame shows, 1 m if that is only
+            sky; found here if the first entry is that frame. Depths and camera offsets enter the network in this
+            unit, so a scene's scale does not matter.
     """
 
     base: Tensor
@@ -28,18 +31,15 @@ class RasterClip:
     visible: Tensor
     inverse_depth: Tensor
     sky: Tensor
+    unit_m: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.unit_m is None:
+            solid = self.inverse_depth[0][self.sky[0] < 0.5]
+            object.__setattr__(self, "unit_m", float(1 / solid.median()) if len(solid) else 1.0)
 
     def __len__(self) -> int:
         return len(self.base)
-
-    @property
-    def unit_m(self) -> float:
-        """The clip's length unit: the median depth of what the first frame shows; 1 m if that is only sky.
-
-        Depths and camera offsets enter the network in this unit, so a scene's scale does not matter.
-        """
-        solid = self.inverse_depth[0][self.sky[0] < 0.5]
-        return float(1 / solid.median()) if len(solid) else 1.0
 
     @property
     def nearness(self) -> Tensor:
@@ -48,11 +48,12 @@ class RasterClip:
         return scaled / (1 + scaled)
 
     def to(self, device: torch.device | str) -> RasterClip:
-        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        images = (self.base, self.guide, self.visible, self.inverse_depth, self.sky)
+        return RasterClip(*(image.to(device) for image in images), self.unit_m)
 
 
 class RasterClipBuilder:
-    """Collects projected frames of any size; a frame may be forgotten after `add`.
+    """Collects projected frames of any size, from the clip's first one on; a frame may be forgotten after `add`.
 
     Args:
         size: (width, height) of the raster in pixels, multiples of 8.
@@ -61,6 +62,7 @@ class RasterClipBuilder:
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
         self._frames: list[tuple[Tensor, ...]] = []
+        self._unit_m: float | None = None
 
     def add(
         self,
@@ -76,8 +78,11 @@ class RasterClipBuilder:
         )
 
     def build(self) -> RasterClip:
-        """The clip of all frames added so far."""
-        return RasterClip(*(torch.stack(images) for images in zip(*self._frames, strict=True)))
+        """The clip of all frames added since the last call."""
+        clip = RasterClip(*(torch.stack(images) for images in zip(*self._frames, strict=True)), self._unit_m)
+        self._frames.clear()
+        self._unit_m = clip.unit_m
+        return clip
 
     def _reduced(self, image: np.ndarray) -> Tensor:
         values = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
