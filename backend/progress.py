@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from .memory import memory_mb
 from .protocol import JobFolder
 
 HEARTBEAT_S = 10.0
@@ -111,9 +111,9 @@ class Progress:
         with self._writing, open(self._job.log_txt, "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {message}\n")
 
-    def heartbeat(self) -> Heartbeat:
+    def heartbeat(self) -> Repeated:
         """A context in which the job shows that its worker lives, even during a long step."""
-        return Heartbeat(lambda: self.event("heartbeat", memory_mb=memory_mb()), HEARTBEAT_S)
+        return Repeated(lambda: self.event("heartbeat", memory_mb=memory_mb()), HEARTBEAT_S)
 
     def _seconds_left(self, stage: str, now_s: float) -> float | None:
         """From this stage's own pace, and for what follows from the pace of all that was done in this run."""
@@ -130,67 +130,27 @@ class Progress:
         return round(own_pace * cost * (1 - done) + pace * rest, 1)
 
 
-class Heartbeat:
-    """Calls `beat` every `interval_s` from a thread, until the context ends."""
+class Repeated:
+    """Makes a call every `interval_s` from a thread, until the context ends."""
 
-    def __init__(self, beat: Callable[[], None], interval_s: float) -> None:
-        self._beat = beat
+    def __init__(self, call: Callable[[], None], interval_s: float) -> None:
+        self._call = call
         self._interval_s = interval_s
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeat")
+        self._thread = threading.Thread(target=self._run, daemon=True, name="repeated")
 
     def _run(self) -> None:
         while not self._end.wait(self._interval_s):
             try:
-                self._beat()
+                self._call()
             except OSError as error:
                 # A full disk or a vanished folder ends the job in the main thread, which has the words for it.
                 print(f"In the background: {error}.", file=sys.stderr)
 
-    def __enter__(self) -> Heartbeat:
+    def __enter__(self) -> Repeated:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
         self._thread.join()
-
-
-def memory_mb() -> int:
-    """Resident memory of this process in MiB; the peak so far where the system tells no more (macOS)."""
-    if sys.platform == "linux":
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
-    if os.name == "nt":
-        return _windows_memory_mb()
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20
-
-
-def _windows_memory_mb() -> int:
-    import ctypes
-    from ctypes import wintypes
-
-    class Counters(ctypes.Structure):
-        _fields_ = [("cb", wintypes.DWORD), ("page_faults", wintypes.DWORD)] + [
-            (name, ctypes.c_size_t)
-            for name in (
-                "peak_working_set",
-                "working_set",
-                "peak_paged_pool",
-                "paged_pool",
-                "peak_nonpaged_pool",
-                "nonpaged_pool",
-                "pagefile",
-                "peak_pagefile",
-            )
-        ]
-
-    counters = Counters(cb=ctypes.sizeof(Counters))
-    kernel = ctypes.WinDLL("kernel32")
-    kernel.GetCurrentProcess.restype = wintypes.HANDLE
-    kernel.K32GetProcessMemoryInfo(
-        wintypes.HANDLE(kernel.GetCurrentProcess()), ctypes.byref(counters), counters.cb
-    )
-    return counters.working_set >> 20

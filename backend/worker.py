@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .progress import HEARTBEAT_S, Cancelled, Heartbeat, Progress, Stopped
+from .progress import HEARTBEAT_S, Cancelled, Progress, Repeated, Stopped
 from .protocol import (
     JobFolder,
     JobState,
@@ -107,7 +107,7 @@ class Worker:
                         return
                     self._stop.wait(POLL_S)
                     continue
-                with Heartbeat(self._sweep, SWEEP_S):
+                with Repeated(self._sweep, SWEEP_S):
                     self._run(job)
                 idle_since = time.monotonic()
             say("Stopped.")

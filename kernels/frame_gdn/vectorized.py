@@ -70,7 +70,20 @@ def frame_gdn(
     chunks: Sequence[slice] | None = None,
     start: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Main branch. Shapes and meaning as in `naive.frame_gdn`; the result has the dtype of v."""
+    """Gated delta rule over frames, with a normalising denominator; computed in fp32.
+
+    Args:
+        q, k, v: (B,T,S,h,D); q and k non-negative and un-rotated, k already scaled.
+        beta: (B,T,S,h) in (0,1).
+        decay: (B,T,h) fp32 in (0,1).
+        rotary: (T,S,D/2) complex64.
+        chunks: slices of T, in order and without gaps; None for one chunk.
+        start: the state before frame 0, numerator (B,h,D,D), key axis first, and denominator (B,h,D,1), fp32;
+            None for zeros. Not written to.
+
+    Returns:
+        (B,T,S,h,D) in v's dtype, and the state after frame T - 1, like `start`.
+    """
     beta = beta.transpose(2, 3).float().unsqueeze(-1)
     numerators, denominators = [], []
     for frames in _portions(v):
@@ -101,7 +114,10 @@ def camera_gdn(
     chunks: Sequence[slice] | None = None,
     start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Camera branch. Shapes and meaning as in `naive.camera_gdn`; the result has the dtype of v."""
+    """The same recurrence without rotation and denominator, for q, k, v already in ray coordinates.
+
+    `start` and the returned state are the numerator (B,h,D,D) alone.
+    """
     beta = beta.transpose(2, 3).float().unsqueeze(-1)
     products = []
     for frames in _portions(v):

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from backend.models.embedded import EmbeddedConfig, EmbeddedModel, RasterClipBuilder, projection_size
 from backend.models.refiner import composite
 from backend.models.vae import LinearCodec
-from backend.models.vae.linear_codec import CodecFit
 from backend.pipeline import load_models
 from backend.protocol import CameraPath, Preset, ProtocolError, list_presets
 from backend.sampling.flow_euler import sample, sigma_schedule
+from backend.training.fit_codec import CodecFit
 from backend.weights.embedded import FILES, FOLDER, load_embedded, save_embedded
 from tests.stage1_reference import randn
 

@@ -63,7 +63,10 @@ def test_released_names_and_shapes():
     assert shapes == expected
     assert digest(shapes) == RELEASED["diffusers"]
     original = original_spelling(shapes)
-    assert digest({name: original[name] for name in original if name not in TRAINING_BUFFERS}) == RELEASED["original"]
+    assert (
+        digest({name: original[name] for name in original if name not in TRAINING_BUFFERS})
+        == RELEASED["original"]
+    )
     assert sum(parameter.numel() for parameter in ours.parameters()) == 2_661_800_448
 
 

@@ -61,11 +61,13 @@ def cached(model, given, starts, plan):
     """Every chunk denoised twice, the first time with other latents, then saved; the outputs and the carry."""
     latents, timesteps, text, mask, camera, plucker = given
     carry = model.empty_carry(plan, len(latents), CELLS[0] * CELLS[1])
-    blocks = model.encode_prompt(text, mask)
+    blocks = model.condition_blocks(text, mask)
     outputs = []
     for chunk in chunk_slices(starts, latents.shape[2]):
         grid = (chunk.stop - chunk.start, *CELLS)
-        at = model.place(blocks, camera[:, chunk], plucker[:, :, chunk], grid, first_frame=chunk.start)
+        at = model.condition_frames(
+            blocks, camera[:, chunk], plucker[:, :, chunk], grid, first_frame=chunk.start
+        )
         part = latents[:, :, chunk], timesteps[..., chunk], at
         model.denoise(3 * part[0] + 1, *part[1:], carry)
         outputs.append(model.denoise(*part, carry))
@@ -145,11 +147,11 @@ def test_fifty_chunks_take_the_memory_of_two():
     model, given = make({"num_layers": 4}, (0, 4), 7)
     latents, timesteps, text, mask, camera, plucker = given
     carry = model.empty_carry(CarryPlan(4, 3), 1, CELLS[0] * CELLS[1])
-    blocks = model.encode_prompt(text, mask)
+    blocks = model.condition_blocks(text, mask)
 
     def save(frames, first_frame):
         rows = camera[:, :frames], plucker[:, :, :frames]
-        at = model.place(blocks, *rows, (frames, *CELLS), first_frame=first_frame)
+        at = model.condition_frames(blocks, *rows, (frames, *CELLS), first_frame=first_frame)
         model.denoise(latents[:, :, :frames], torch.zeros(1, 1, frames), at, carry, save=True)
 
     def buffers():  # windows are read as copies
@@ -276,8 +278,10 @@ def test_gradients_through_a_chunk_survive_the_next_save():
     total = 0
     for chunk in chunk_slices(starts, frames):
         grid = (chunk.stop - chunk.start, *CELLS)
-        blocks = model.encode_prompt(text, mask)
-        at = model.place(blocks, camera[:, chunk], plucker[:, :, chunk], grid, first_frame=chunk.start)
+        blocks = model.condition_blocks(text, mask)
+        at = model.condition_frames(
+            blocks, camera[:, chunk], plucker[:, :, chunk], grid, first_frame=chunk.start
+        )
         part = latents[:, :, chunk], timesteps[..., chunk], at
         total = total + model.denoise(*part, carry).square().mean()
         with torch.no_grad():

@@ -186,7 +186,7 @@ def test_student_on_stage_1_gives_what_the_dense_forward_would():
         def place(self, chunk):
             size = (chunk.stop - chunk.start, *grid[1:])
             rows = camera[:, chunk], plucker[:, :, chunk]
-            return model.place(whole.blocks, *rows, size, first_frame=chunk.start)
+            return model.condition_frames(whole.blocks, *rows, size, first_frame=chunk.start)
 
         def velocity(self, latents, timesteps, chunk):
             return model.denoise(latents, timesteps, self.place(chunk), self.carry)

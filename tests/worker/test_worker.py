@@ -15,7 +15,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from backend.progress import Heartbeat
+from backend.progress import Repeated
 from backend.protocol import JobFolder, worker_lock
 from tests.worker_processes import ended, events, finish, sha256, visible, wait_for
 from tools import package
@@ -269,7 +269,7 @@ def test_the_heart_beats_while_the_main_thread_is_busy():
         if len(beats) == 1:
             raise OSError("the disk is full for a moment")
 
-    with Heartbeat(beat, 0.01):
+    with Repeated(beat, 0.01):
         assert twice.wait(10)
     count = len(beats)
     time.sleep(0.05)

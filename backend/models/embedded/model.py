@@ -139,8 +139,8 @@ class EmbeddedModel(nn.Module):
         clip = clip.to(device)
         camera, plucker = camera_inputs(path, clip, latents)
         base = encoded(self.codec, clip.base, latents)
-        stage1 = self.stage1.place(
-            self.stage1.encode_prompt(*null_text(1, device)),
+        stage1 = self.stage1.condition_frames(
+            self.stage1.condition_blocks(*null_text(1, device)),
             camera[None].to(device),
             plucker[None].to(device),
             tuple(base.shape[2:]),

@@ -28,9 +28,10 @@ class DualAttention(nn.Module):
     Softmax blocks carry the parameters of the delta rule too, unused: the checkpoint has them.
     """
 
-    def __init__(self, config: Stage1Config) -> None:
+    def __init__(self, config: Stage1Config, renormalize: bool) -> None:
         super().__init__()
         width, heads = config.hidden_size, config.num_heads
+        self.renormalize = renormalize
         self.num_heads = heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.q_norm = RMSNorm(width, eps=1e-5)
@@ -54,6 +55,15 @@ class DualAttention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1))
 
+    def _in_ray_coordinates(
+        self, q: Tensor, k: Tensor, v: Tensor, rays: RayTransforms
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the camera branch, (B,T,S,h,D) each."""
+        encoded = rays.encode_query(q), rays.encode_key_or_value(k), rays.encode_key_or_value(v)
+        if not self.renormalize:
+            return encoded
+        return tuple(renormalized(ray, plain) for ray, plain in zip(encoded, (q, k, v), strict=True))
+
     def _combined(self, x: Tensor, main: Tensor, camera: Tensor | None) -> Tensor:
         total = main.flatten(3)
         if camera is not None:
@@ -66,8 +76,7 @@ class GatedDeltaAttention(DualAttention):
     """Frame-wise Gated DeltaNet."""
 
     def __init__(self, config: Stage1Config) -> None:
-        super().__init__(config)
-        self.renormalize = config.cam_renorm_gdn
+        super().__init__(config, config.cam_renorm_gdn)
         self.carries_camera_keys = config.carry_camera_keys
         self.conv_k = TemporalShortConv(config.hidden_size, config.conv_kernel_size)
         self.conv_k_cam = TemporalShortConv(config.hidden_size, config.conv_kernel_size)
@@ -89,7 +98,8 @@ class GatedDeltaAttention(DualAttention):
         self, x: Tensor, gates: Gates, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool
     ) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
-        convolved = self.conv_k(k, shared.chunks, None if carry is None else carry.key_tail, True)
+        tail = None if carry is None else carry.key_tail
+        convolved = self.conv_k(k, shared.chunks, tail, crosses_chunks=True)
         if save:
             _append(carry.key_tail, k)
         q = rectified(self.q_norm(q))
@@ -109,14 +119,12 @@ class GatedDeltaAttention(DualAttention):
         q = self._split(rectified(self.q_norm_cam(self.q_proj_cam(x))))
         k = self.k_proj_cam(x)
         tail = None if carry is None else carry.camera_key_tail
-        convolved = self.conv_k_cam(k, shared.chunks, tail, self.carries_camera_keys)
+        convolved = self.conv_k_cam(k, shared.chunks, tail, crosses_chunks=self.carries_camera_keys)
         if save:
             _append(carry.camera_key_tail, k)
         k = self._split(rectified(self.k_norm_cam(convolved, self._key_scale(x))))
         v = self._split(self.v_proj_cam(x))
-        q_ray, k_ray, v_ray = rays.encode_query(q), rays.encode_key_or_value(k), rays.encode_key_or_value(v)
-        if self.renormalize:
-            q_ray, k_ray, v_ray = renormalized(q_ray, q), renormalized(k_ray, k), renormalized(v_ray, v)
+        q_ray, k_ray, v_ray = self._in_ray_coordinates(q, k, v, rays)
         # A distant camera centre lengthens the keys; beta shrinks so that the recurrence stays stable.
         length, ray_length = k.norm(dim=-1).clamp(min=1e-6), k_ray.norm(dim=-1).clamp(min=1e-6)
         inflation = (ray_length / length).square().mean(dim=2, keepdim=True)
@@ -137,8 +145,7 @@ class SoftmaxAttention(DualAttention):
     """Full attention over all tokens of a chunk and of the chunks before it."""
 
     def __init__(self, config: Stage1Config) -> None:
-        super().__init__(config)
-        self.renormalize = config.cam_renorm_softmax
+        super().__init__(config, config.cam_renorm_softmax)
         self.in_bf16 = config.softmax_in_bf16
         padded = _padded_width(config.head_dim)
         self.main_scale = (padded if config.padded_scale_main else config.head_dim) ** -0.5
@@ -151,7 +158,7 @@ class SoftmaxAttention(DualAttention):
         main = self._attend(q, k, v, self.main_scale, shared.chunks, windows[0], save)
         if shared.rays is None:
             return self._combined(x, main, None)
-        q, k, v = self._in_ray_coordinates(x, shared.rays)
+        q, k, v = self._in_ray_coordinates(*self._camera_heads(x), shared.rays)
         camera = self._attend(q, k, v, self.camera_scale, shared.chunks, windows[1], save)
         return self._combined(x, main, shared.rays.decode(camera))
 
@@ -160,14 +167,10 @@ class SoftmaxAttention(DualAttention):
         q = rotate(self._split(self.q_norm(q)), rotary)
         return q, rotate(self._split(self.k_norm(k)), rotary), self._split(v)
 
-    def _in_ray_coordinates(self, x: Tensor, rays: RayTransforms) -> tuple[Tensor, Tensor, Tensor]:
+    def _camera_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q = self._split(self.q_norm_cam(self.q_proj_cam(x)))
         k = self._split(self.k_norm_cam(self.k_proj_cam(x)))
-        v = self._split(self.v_proj_cam(x))
-        q_ray, k_ray, v_ray = rays.encode_query(q), rays.encode_key_or_value(k), rays.encode_key_or_value(v)
-        if self.renormalize:
-            q_ray, k_ray, v_ray = renormalized(q_ray, q), renormalized(k_ray, k), renormalized(v_ray, v)
-        return q_ray, k_ray, v_ray
+        return q, k, self._split(self.v_proj_cam(x))
 
     def _attend(
         self,

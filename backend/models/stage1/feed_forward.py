@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .carry import BlockCarry, read
+from .carry import read
 from .conditioning import Conditioning
 from .layers import PointwiseConv
 
@@ -67,15 +67,15 @@ class GLUMBConvTemp(nn.Module):
         self.point_conv = Named(PointwiseConv(mlp_hidden, hidden_size, spatial_dims=2, bias=False))
         self.t_conv = TemporalConv(hidden_size)
 
-    def forward(self, x: Tensor, shared: Conditioning, carry: BlockCarry | None, save: bool) -> Tensor:
-        """Reads the carry; writes it if `save`."""
+    def forward(self, x: Tensor, shared: Conditioning, tail: Tensor | None, save: bool) -> Tensor:
+        """`tail` (B,1,S,C) is carried from the chunk before, None at a clip's beginning; written to if `save`."""
         images = x.reshape(-1, *shared.grid[1:], x.shape[-1])
         wide = self.depth_conv.conv.out_channels
         images_at_once = max(1, _ELEMENTS_AT_ONCE // (math.prod(shared.grid[1:]) * wide))
         y = torch.cat([self._spatial(part) for part in images.split(images_at_once)]).view_as(x)
-        out = self.t_conv(y, shared.chunks, None if carry is None else read(carry.feed_forward_tail))
+        out = self.t_conv(y, shared.chunks, None if tail is None else read(tail))
         if save:
-            carry.feed_forward_tail.copy_(y[:, -1:].detach())
+            tail.copy_(y[:, -1:].detach())
         return out
 
     def _spatial(self, images: Tensor) -> Tensor:

@@ -47,13 +47,13 @@ class Block(nn.Module):
         rows = (self.scale_shift_table + modulation).unsqueeze(3).unbind(2)
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = rows
         modulated = torch.addcmul(shift_msa, layer_norm(x), 1 + scale_msa)
-        of_attention = None if carry is None else carry.attention
+        of_attention, tail = (None, None) if carry is None else (carry.attention, carry.feed_forward_tail)
         x = torch.addcmul(x, gate_msa, self.attn(modulated, shared, of_attention, save))
         if own.plucker_map is not None:
             x = F.linear(shared.plucker, *own.plucker_map).add_(x)
         x = self.cross_attn(x, own.text).add_(x)
         modulated = torch.addcmul(shift_mlp, layer_norm(x), 1 + scale_mlp)
-        return torch.addcmul(x, gate_mlp, self.mlp(modulated, shared, carry, save))
+        return torch.addcmul(x, gate_mlp, self.mlp(modulated, shared, tail, save))
 
 
 class Stage1Transformer(nn.Module):
@@ -93,7 +93,7 @@ class Stage1Transformer(nn.Module):
             if block.plucker_proj is not None:
                 nn.init.zeros_(block.plucker_proj.weight)
 
-    def encode_prompt(
+    def condition_blocks(
         self, text: Tensor, text_mask: Tensor, with_plucker: bool = True
     ) -> list[BlockConditioning]:
         """Compute what all chunks and steps of a run share.
@@ -118,7 +118,7 @@ class Stage1Transformer(nn.Module):
             for block in self.blocks
         ]
 
-    def place(
+    def condition_frames(
         self,
         blocks: list[BlockConditioning],
         camera: Tensor | None,
@@ -130,7 +130,7 @@ class Stage1Transformer(nn.Module):
         """Say where frames are: all of a run, or one chunk of it.
 
         Args:
-            blocks: from `encode_prompt`.
+            blocks: from `condition_blocks`.
             camera: (B,T,20) or (1,T,20), see `ray_matrices`; None runs without the camera branch.
             plucker: (B,48,T,H,W) or (1,48,T,H,W); None runs without it.
             grid: (T,H,W) of the latents.
@@ -167,9 +167,9 @@ class Stage1Transformer(nn.Module):
         grid: tuple[int, int, int],
         chunk_starts: tuple[int, ...] = (0,),
     ) -> Conditioning:
-        """`encode_prompt` and `place` in one, for runs whose frames are all there from the beginning."""
-        blocks = self.encode_prompt(text, text_mask, with_plucker=plucker is not None)
-        return self.place(blocks, camera, plucker, grid, chunk_starts)
+        """`condition_blocks` and `condition_frames` in one, for runs whose frames are all there from the beginning."""
+        blocks = self.condition_blocks(text, text_mask, with_plucker=plucker is not None)
+        return self.condition_frames(blocks, camera, plucker, grid, chunk_starts)
 
     def empty_carry(self, plan: CarryPlan, batch: int, cells: int) -> Carry:
         """The carry before chunk 0, all of its memory allocated.

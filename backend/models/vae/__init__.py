@@ -2,7 +2,7 @@
 """Clips to latents and back."""
 
 from .causal_decoder import CausalDecoder
-from .frame_decoder import Carry, FrameDecoder
+from .frame_decoder import DecoderCarry, FrameDecoder
 from .linear_codec import LinearCodec
 
-__all__ = ["Carry", "CausalDecoder", "FrameDecoder", "LinearCodec"]
+__all__ = ["DecoderCarry", "CausalDecoder", "FrameDecoder", "LinearCodec"]

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .frame_decoder import Carry
+from .frame_decoder import DecoderCarry
 
 
 class CausalDecoder:
@@ -44,7 +44,7 @@ class CausalDecoder:
         self._vae = vae
 
     @torch.no_grad()
-    def decode_next(self, latents: Tensor, carry: Carry | None) -> tuple[Tensor, Carry]:
+    def decode_next(self, latents: Tensor, carry: DecoderCarry | None) -> tuple[Tensor, DecoderCarry]:
         """See FrameDecoder. Latents (B, C, t, h, w) are normalised, h and w >= 2; frames are 32 times as large,
         in float32 or more."""
         frames = []
@@ -89,7 +89,7 @@ class _Tails:
         after: the carry for the next latent, complete when the traversal is.
     """
 
-    def __init__(self, carry: Carry | None) -> None:
+    def __init__(self, carry: DecoderCarry | None) -> None:
         self.begins = carry is None
         self.after: list[Tensor] = []
         self._before = iter(carry or ())

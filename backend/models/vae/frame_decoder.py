@@ -6,11 +6,11 @@ from typing import Protocol
 from torch import Tensor
 
 # What a decoder remembers of the latents before: the same tensors after every call, empty where it needs none.
-Carry = tuple[Tensor, ...]
+DecoderCarry = tuple[Tensor, ...]
 
 
 class FrameDecoder(Protocol):
-    def decode_next(self, latents: Tensor, carry: Carry | None) -> tuple[Tensor, Carry]:
+    def decode_next(self, latents: Tensor, carry: DecoderCarry | None) -> tuple[Tensor, DecoderCarry]:
         """The next latents of a clip -> their frames, and what the following call needs.
 
         However a clip is cut into calls, its frames are the same, bit for bit.

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .frame_decoder import Carry
+from .frame_decoder import DecoderCarry
 
 CHANNELS = 128
 PATCH = 8
@@ -60,13 +60,13 @@ class LinearCodec(nn.Module):
                 f"The codec takes 8k + 1 frames, not {frames.shape[2]}; cut or lengthen the clip."
             )
         still, moving = frames.split([1, frames.shape[2] - 1], dim=2)
-        patches = _to_patches(still) - self.patch_mean
+        patches = to_patches(still) - self.patch_mean
         first = (patches @ self.spatial_basis.T) * self.still_scale
         return torch.cat([first.permute(0, 4, 1, 2, 3), self.encode_next(moving)], dim=2)
 
     def encode_next(self, frames: Tensor) -> Tensor:
         """Frames (B, 3, 8k, H, W) behind the first of a clip -> their latents (B, 128, k, H/8, W/8)."""
-        patches = _to_patches(frames) - self.patch_mean
+        patches = to_patches(frames) - self.patch_mean
         coefficients = patches @ self.spatial_basis[:KEPT_PER_FRAME].T
         by_step = coefficients.unflatten(1, (-1, STEP)).movedim(2, -2).flatten(-2)
         return ((by_step @ self.temporal_basis.T) * self.motion_scale).permute(0, 4, 1, 2, 3)
@@ -79,11 +79,13 @@ class LinearCodec(nn.Module):
         """What a difference of two latents (B, 128, k + 1, h, w) changes in the decoded frames."""
         return self.decode_difference_next(difference, None)[0]
 
-    def decode_next(self, latents: Tensor, carry: Carry | None) -> tuple[Tensor, Carry]:
+    def decode_next(self, latents: Tensor, carry: DecoderCarry | None) -> tuple[Tensor, DecoderCarry]:
         """See FrameDecoder. The codec remembers nothing but that the clip has begun."""
         return self._synthesize(latents, begins=carry is None, mean=self.patch_mean), ()
 
-    def decode_difference_next(self, difference: Tensor, carry: Carry | None) -> tuple[Tensor, Carry]:
+    def decode_difference_next(
+        self, difference: Tensor, carry: DecoderCarry | None
+    ) -> tuple[Tensor, DecoderCarry]:
         """What the next difference of two latents changes in the decoded frames; as `decode_next`."""
         return self._synthesize(difference, begins=carry is None, mean=torch.zeros_like(self.patch_mean)), ()
 
@@ -100,8 +102,12 @@ class LinearCodec(nn.Module):
         return by_frame @ self.spatial_basis[:KEPT_PER_FRAME]
 
 
-def _to_patches(frames: Tensor) -> Tensor:
-    """(B, 3, F, H, W) -> (B, F, H/8, W/8, 192), values ordered (channel, row, column)."""
+def to_patches(frames: Tensor) -> Tensor:
+    """(B, 3, F, H, W) -> (B, F, H/8, W/8, 192), values ordered (channel, row, column).
+
+    Raises:
+        ValueError: a side is not a multiple of 8.
+    """
     batch, _, length, height, width = frames.shape
     if height % PATCH or width % PATCH:
         raise ValueError(f"The codec takes sides that are multiples of 8, not {width} x {height}.")
@@ -110,78 +116,7 @@ def _to_patches(frames: Tensor) -> Tensor:
 
 
 def _from_patches(patches: Tensor) -> Tensor:
-    """The inverse of `_to_patches`."""
+    """The inverse of `to_patches`."""
     batch, length, rows, columns, _ = patches.shape
     grid = patches.reshape(batch, length, rows, columns, 3, PATCH, PATCH)
     return grid.permute(0, 4, 1, 2, 5, 3, 6).reshape(batch, 3, length, rows * PATCH, columns * PATCH)
-
-
-class CodecFit:
-    """Fits a LinearCodec to clips in two passes over the same data: `add_patches`, then `add_steps`."""
-
-    def __init__(self) -> None:
-        self._patches = _Moments(PATCH_VALUES)
-        self._steps = _Moments(STEP * KEPT_PER_FRAME)
-        self._codec = LinearCodec().double()
-
-    def add_patches(self, frames: Tensor) -> None:
-        """First pass. Frames (B, 3, 8k + 1, H, W), RGB 0..1."""
-        self._patches.add(_to_patches(frames.double()).flatten(0, -2))
-
-    def add_steps(self, frames: Tensor) -> None:
-        """Second pass, after all patches."""
-        if not self._codec.spatial_basis.any():
-            self._solve_space()
-        patches = _to_patches(frames.double())[:, 1:] - self._codec.patch_mean
-        coefficients = patches @ self._codec.spatial_basis[:KEPT_PER_FRAME].T
-        batch, length, rows, columns, _ = coefficients.shape
-        coefficients = coefficients.reshape(batch, length // STEP, STEP, rows, columns, KEPT_PER_FRAME)
-        self._steps.add(coefficients.permute(0, 1, 3, 4, 2, 5).flatten(-2).flatten(0, -2))
-
-    def solve(self) -> LinearCodec:
-        """The codec, float32."""
-        spread, basis = _principal_axes(self._steps.second_moment(about_zero=True))
-        self._codec.temporal_basis.copy_(basis)
-        self._codec.motion_scale.copy_(_scale(spread))
-        return self._codec.float().eval()
-
-    def _solve_space(self) -> None:
-        self._codec.patch_mean.copy_(self._patches.mean())
-        spread, basis = _principal_axes(self._patches.second_moment(about_zero=False))
-        self._codec.spatial_basis.copy_(basis)
-        self._codec.still_scale.copy_(_scale(spread))
-
-
-class _Moments:
-    def __init__(self, values: int) -> None:
-        self.count = 0
-        self.total = torch.zeros(values, dtype=torch.float64)
-        self.products = torch.zeros(values, values, dtype=torch.float64)
-
-    def add(self, rows: Tensor) -> None:
-        self.count += len(rows)
-        self.total += rows.sum(0)
-        self.products += rows.T @ rows
-
-    def mean(self) -> Tensor:
-        return self.total / self.count
-
-    def second_moment(self, about_zero: bool) -> Tensor:
-        mean = torch.zeros_like(self.total) if about_zero else self.mean()
-        return self.products / self.count - torch.outer(mean, mean)
-
-
-def _principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """Standard deviations (128,) and axes (128, values) of the 128 strongest directions."""
-    variance, axes = torch.linalg.eigh(covariance)
-    strongest = variance.flip(0)[:CHANNELS].clamp(min=1e-12)
-    return strongest.sqrt(), axes.flip(1)[:, :CHANNELS].T
-
-
-def _scale(spread: Tensor) -> Tensor:
-    """1 / sqrt(spread), times a constant that gives the latents a mean square of one.
-
-    Dividing by the full spread would weigh noise-like channels as much as the picture; not dividing at all
-    would let the mean colour drown the rest.
-    """
-    return spread.rsqrt() / spread.mean().sqrt()
