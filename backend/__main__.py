@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""python -m backend: worker | run | submit | train."""
+"""python -m backend: worker | run | submit | train | weights."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ def main(argv: list[str]) -> int:
         from .training.cli import main as train
 
         return train(argv[1:])
+    if argv[:1] == ["weights"]:
+        from .weights.cli import main as weights
+
+        return weights(argv[1:])
     arguments = _parser().parse_args(argv)
     _fix_threads()
     stop = threading.Event()
@@ -37,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m backend", description="Makes clips from job folders.", epilog=EXIT_CODES
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="worker | run | submit | train")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="worker | run | submit | train | weights"
+    )
 
     worker = commands.add_parser("worker", help="serve a jobs folder, models kept warm", epilog=EXIT_CODES)
     worker.add_argument("--jobs", type=Path, required=True, metavar="DIR", help="folder of job folders")
@@ -55,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--jobs", type=Path, required=True, metavar="DIR", help="folder of job folders")
 
     commands.add_parser("train", help="train the embedded model (see train --help)")
+    commands.add_parser("weights", help="convert released weights (see weights --help)")
     return parser
 
 

@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .conditioning.first_frame import read_first_frame
+from .embedded_film import EmbeddedFilm, EmbeddedStudent
 from .finished_chunks import FinishedChunks
-from .models.embedded import EmbeddedFilm, EmbeddedModel, EmbeddedStudent, projection_size
+from .models.embedded import EmbeddedModel, projection_size
 from .overlap import Overlap
 from .progress import Progress
 from .protocol import FPS, CameraPath, Clip, JobFolder, Preset, ProtocolError, Shot, limits
@@ -22,6 +23,7 @@ from .sampling.chunk_grid import chunk_grid
 from .sampling.flow_euler import sigma_schedule
 from .video import ClipWriter, tags, versions
 from .weights.embedded import file_hashes, load_embedded
+from .weights.streaming_release import steps_to_take
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,13 @@ class Models:
         network: the embedded model; None where a preset uses the projection alone.
         sha256: of every weights file that takes part, by name.
         device: the torch device they are on.
+        trained_steps: the step list that the student was trained with, if its weights say so.
     """
 
     network: EmbeddedModel | None
     sha256: dict[str, str]
     device: str
+    trained_steps: tuple[float, ...] | None = None
 
 
 def load_models(preset: Preset, device: str) -> Models:
@@ -75,12 +79,14 @@ def make_clip(job: JobFolder, shot: Shot, models: Models, progress: Progress) ->
         VideoError, OSError: the clip cannot be written.
         Cancelled, Stopped: on request, within one step or frame.
     """
-    preset, network = shot.preset, models.network
-    warnings = [*limits.require(shot.camera, preset), *_untrained(preset, network)]
+    warnings = limits.require(shot.camera, shot.preset)
+    preset, of_weights = _as_trained(shot.preset, models)
     if shot.blockout is None:
         raise ProtocolError("The embedded model needs the blockout's geometry; export the shot with it.")
+    warnings += of_weights
     for warning in warnings:
         progress.warn(warning)
+    shot, network = replace(shot, preset=preset), models.network
     path = shot.camera.fitted_to(preset.image_size)
     first_frame = read_first_frame(job.first_frame_png, preset.image_size)
     clip = _record(shot, path, models, warnings)
@@ -94,8 +100,9 @@ def make_clip(job: JobFolder, shot: Shot, models: Models, progress: Progress) ->
         ) as writer,
     ):
         stages.rendered(writer.frames_written)
-        changes = film.unchanged()
-        if network is not None:
+        if network is None:
+            changes = film.unchanged()
+        else:
             changes = overlap.ahead(film.changes(_sampled(shot, network, film, finished, stages)))
         frames = film.render(changes, preset.network_blend, writer.frames_written, progress.check)
         for portion in overlap.ahead(frames):
@@ -161,13 +168,16 @@ def _chunks(preset: Preset, frames: int) -> list[slice]:
     return [slice(0, latents)] if preset.variant == "bidirectional" else chunk_grid(latents)
 
 
-def _untrained(preset: Preset, network: EmbeddedModel | None) -> list[str]:
-    if network is None or preset.variant in network.config.trained_variants:
-        return []
-    return [
-        f"The weights were trained as {' and '.join(network.config.trained_variants)}; the variant "
-        f"{preset.variant} runs with them untrained."
-    ]
+def _as_trained(preset: Preset, models: Models) -> tuple[Preset, list[str]]:
+    """The preset with the steps that the weights were trained with, and what the user should know of that."""
+    warnings, network = [], models.network
+    if preset.variant == "streaming":
+        steps, warning = steps_to_take(models.trained_steps, preset.step_list)
+        preset, warnings = replace(preset, step_list=steps), [warning] if warning else []
+    if network is not None and preset.variant not in network.config.trained_variants:
+        trained = " and ".join(network.config.trained_variants)
+        warnings.append(f"The weights were trained {trained}; {preset.variant} runs with them untrained.")
+    return preset, warnings
 
 
 def _record(shot: Shot, path: CameraPath, models: Models, warnings: list[str]) -> Clip:
@@ -203,8 +213,9 @@ class _Stages:
         self._progress.check()
 
     def looked(self) -> None:
+        """Said once a latent frame."""
         self._looked += 1
-        if self._interleaved:
+        if self._interleaved or self._looked % limits.TEMPORAL_STRIDE != 1:
             self.check()
         else:
             self._progress.step("condition", self._looked, self._frames)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-CHUNK_FRAMES = 3
+from ..protocol.limits import STREAMING_CHUNK, TEMPORAL_STRIDE
+
+CHUNK_FRAMES = STREAMING_CHUNK // TEMPORAL_STRIDE
 
 
 def chunk_grid(frames: int) -> list[slice]:

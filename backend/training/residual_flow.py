@@ -24,6 +24,7 @@ from ..models.embedded import (
     camera_inputs,
     condition_channels,
     null_text,
+    path_in_units,
 )
 from ..models.vae import LinearCodec
 from .augment import augmented
@@ -156,7 +157,7 @@ def _stacked(codec: LinearCodec, batch: list[TrainingClip]) -> tuple[Tensor, Ten
     for clip in batch:
         base = codec.encode(clip.projection.base.transpose(0, 1)[None])
         channels = condition_channels(codec, base, clip.projection)
-        rows.append((base[0], channels[0], *camera_inputs(clip.path, clip.projection)))
+        rows.append((base[0], channels[0], *camera_inputs(path_in_units(clip.path, clip.projection))))
     base, channels, camera, plucker = (torch.stack(column) for column in zip(*rows, strict=True))
     return base, channels, camera, plucker
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The small model that ships with the extension: network, the raster it looks at, and how it films a shot."""
+"""The small model that ships with the extension, and the raster at which it looks at a projected clip."""
 
-from .film import EmbeddedFilm, EmbeddedStudent
 from .model import (
     EmbeddedConditioning,
     EmbeddedConfig,
@@ -9,6 +8,7 @@ from .model import (
     camera_inputs,
     condition_channels,
     null_text,
+    path_in_units,
     projection_size,
 )
 from .raster_clip import RasterClip, RasterClipBuilder
@@ -16,13 +16,12 @@ from .raster_clip import RasterClip, RasterClipBuilder
 __all__ = [
     "EmbeddedConditioning",
     "EmbeddedConfig",
-    "EmbeddedFilm",
     "EmbeddedModel",
-    "EmbeddedStudent",
     "RasterClip",
     "RasterClipBuilder",
     "camera_inputs",
     "condition_channels",
     "null_text",
+    "path_in_units",
     "projection_size",
 ]

@@ -33,12 +33,14 @@ _FRAMES_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class EmbeddedConfig:
-    """Attributes:
-    raster: (width, height) in pixels at which the network runs; clips of another shape get as many pixels.
-    hidden_size, blocks, mlp_ratio: of the stage-1 network.
-    filter_width: channels of the pixel filter.
-    default_blend: recommended strength of the residual, 0..1; what the model card's gate allows.
-    trained_variants: the ways of looking at time that the network was trained in; it runs in all of them.
+    """Sizes of the embedded model, and what its card says of it.
+
+    Attributes:
+        raster: (width, height) in pixels at which the network runs; clips of another shape get as many pixels.
+        hidden_size, blocks, mlp_ratio: of the stage-1 network.
+        filter_width: channels of the pixel filter.
+        default_blend: recommended strength of the residual, 0..1; what the model card's gate allows.
+        trained_variants: the ways of looking at time that the network was trained in; it runs in all of them.
     """
 
     raster: tuple[int, int] = (160, 88)
@@ -89,10 +91,12 @@ class EmbeddedConditioning:
         base_latents: (1, 128, T, h/8, w/8); the clip's first latent is its clean first frame.
         channels: (1, 272, T, h/8, w/8), base, guide, visibility and nearness.
         stage1: camera, Plücker and null text.
+        path: of the whole clip, for the raster, with offsets in the clip's unit.
     """
 
     clip: RasterClip
     latents: slice
+    path: CameraPath = field(repr=False)
     base_latents: Tensor
     channels: Tensor
     stage1: Conditioning = field(repr=False)
@@ -114,7 +118,11 @@ class EmbeddedModel(nn.Module):
         self.filter = PixelFilter(config.filter_width)
 
     def condition(
-        self, clip: RasterClip, path: CameraPath, chunks: Sequence[slice] | None = None
+        self,
+        clip: RasterClip,
+        path: CameraPath,
+        chunks: Sequence[slice] | None = None,
+        after: EmbeddedConditioning | None = None,
     ) -> EmbeddedConditioning:
         """Encode frames and prepare their camera.
 
@@ -122,6 +130,7 @@ class EmbeddedModel(nn.Module):
             clip: the frames of these chunks at the raster's size.
             path: the camera path of the whole clip, for any image size of about the raster's shape.
             chunks: of the clip's latent frames, in order and without gaps; None for all in one chunk.
+            after: of earlier chunks of the same clip; what it shares with these is not made again.
 
         Raises:
             ValueError: the clip has other frames than these.
@@ -137,18 +146,19 @@ class EmbeddedModel(nn.Module):
             )
         device = self.codec.patch_mean.device
         clip = clip.to(device)
-        camera, plucker = camera_inputs(path, clip, latents)
-        base = encoded(self.codec, clip.base, latents)
+        path = path_in_units(path, clip) if after is None else after.path
+        camera, plucker = camera_inputs(path, latents)
+        base = encoded(self.codec, clip.base, begins=latents.start == 0)
         stage1 = self.stage1.condition_frames(
-            self.stage1.condition_blocks(*null_text(1, device)),
+            self.stage1.condition_blocks(*null_text(1, device)) if after is None else after.stage1.blocks,
             camera[None].to(device),
             plucker[None].to(device),
             tuple(base.shape[2:]),
             tuple(chunk.start - latents.start for chunk in chunks),
             latents.start,
         )
-        channels = condition_channels(self.codec, base, clip, latents)
-        return EmbeddedConditioning(clip, latents, base, channels, stage1)
+        channels = condition_channels(self.codec, base, clip, begins=latents.start == 0)
+        return EmbeddedConditioning(clip, latents, path, base, channels, stage1)
 
     def clean_latents(
         self,
@@ -196,8 +206,8 @@ class EmbeddedModel(nn.Module):
         parts = []
         for start in range(0, len(difference), _FRAMES_AT_ONCE):
             own = slice(start, start + _FRAMES_AT_ONCE)
-            seen = slice(frames.start - first_frame + start, frames.stop - first_frame)
-            seen = slice(seen.start, min(seen.stop, seen.start + _FRAMES_AT_ONCE))
+            first = frames.start - first_frame + start
+            seen = slice(first, first + len(difference[own]))
             images = (clip.base[seen], clip.guide[seen], clip.visible[seen], clip.nearness[seen])
             parts.append(self.filter(difference[own], *images))
         return torch.cat(parts)
@@ -209,28 +219,33 @@ def projection_size(raster: tuple[int, int]) -> tuple[int, int]:
     return (PROJECTION_SCALE * raster[0], PROJECTION_SCALE * raster[1])
 
 
-def camera_inputs(path: CameraPath, clip: RasterClip, latents: slice | None = None) -> tuple[Tensor, Tensor]:
-    """Camera tokens (T, 20) and Plücker chunks (48, T, h/8, w/8) with offsets in the clip's unit."""
+def path_in_units(path: CameraPath, clip: RasterClip) -> CameraPath:
+    """The path for images of the raster's size, with offsets in the clip's unit."""
     height, width = clip.base.shape[-2:]
     c2w = path.c2w.copy()
     c2w[:, :3, 3] /= clip.unit_m
-    fitted = CameraPath(c2w, path.intrinsics, path.image_size).fitted_to((width, height))
+    return CameraPath(c2w, path.intrinsics, path.image_size).fitted_to((width, height))
+
+
+def camera_inputs(path: CameraPath, latents: slice | None = None) -> tuple[Tensor, Tensor]:
+    """Camera tokens (T, 20) and Plücker chunks (48, T, h/8, w/8) from `path_in_units`, for all or some latents."""
+    width, height = path.image_size
     grid = ((len(path) - 1) // STEP + 1, height // PATCH, width // PATCH)
-    return camera_tokens(fitted, grid, latents), chunk_plucker(fitted, grid, latents)
+    return camera_tokens(path, grid, latents), chunk_plucker(path, grid, latents)
 
 
-def encoded(codec: LinearCodec, frames: Tensor, latents: slice) -> Tensor:
-    """Frames (F, 3, h, w) of these latents -> (1, 128, T, h/8, w/8)."""
+def encoded(codec: LinearCodec, frames: Tensor, begins: bool) -> Tensor:
+    """Frames (F, 3, h, w), from a clip's first one on or behind it -> (1, 128, T, h/8, w/8)."""
     video = frames.transpose(0, 1)[None]
-    return codec.encode_next(video) if latents.start else codec.encode(video)
+    return codec.encode(video) if begins else codec.encode_next(video)
 
 
 def condition_channels(
-    codec: LinearCodec, base_latents: Tensor, clip: RasterClip, latents: slice = slice(0, 1)
+    codec: LinearCodec, base_latents: Tensor, clip: RasterClip, begins: bool = True
 ) -> Tensor:
     """(1, 272, T, h/8, w/8): base latents, guide latents, visibility, nearness."""
-    guide = encoded(codec, clip.guide, latents)
-    visible, nearness = (_per_step(planes, latents) for planes in (clip.visible, clip.nearness))
+    guide = encoded(codec, clip.guide, begins)
+    visible, nearness = (_per_step(planes, begins) for planes in (clip.visible, clip.nearness))
     return torch.cat([base_latents, guide, visible, nearness], dim=1)
 
 
@@ -239,9 +254,9 @@ def null_text(batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.ones(batch, 1, 1, NULL_TEXT_CHANNELS, device=device), torch.ones(batch, 1, device=device)
 
 
-def _per_step(planes: Tensor, latents: slice) -> Tensor:
+def _per_step(planes: Tensor, begins: bool) -> Tensor:
     """(F, 1, h, w) -> (1, 8, T, h/8, w/8): token means; the clip's frame 0 stands for all eight of its step."""
     cells = functional.avg_pool2d(planes, PATCH)[:, 0]
-    if latents.start == 0:
+    if begins:
         cells = torch.cat([cells[:1].expand(STEP - 1, -1, -1), cells])
     return cells.unflatten(0, (-1, STEP)).transpose(0, 1)[None]

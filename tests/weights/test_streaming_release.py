@@ -14,11 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from backend.models.stage1 import Stage1Config, Stage1Transformer, load
-from backend.models.stage1.release_checkpoint import (
-    convert_training_checkpoint,
-    recorded_steps,
-    step_list_warning,
-)
+from backend.weights import cli
+from backend.weights.streaming_release import convert_training_checkpoint, recorded_steps, steps_to_take
 from tests.stage1_reference import TINY, camera_poses, randn, randomize
 
 CONFIG = Stage1Config.from_diffusers(TINY)
@@ -169,15 +166,29 @@ def test_other_safetensors_carry_no_steps(weights, target):
     assert recorded_steps(target) is None
 
 
-def test_step_list_warning():
-    assert step_list_warning((1000.0, 960.0, 0.0), [1000, 960]) is None
-    assert step_list_warning((1000.0, 888.8889, 0.0), [1000, 8000 / 9, 0]) is None
-    assert step_list_warning(None, STEPS) is None
-    assert step_list_warning((1000, 967, 908, 764, 0), STEPS) == (
-        "This run uses the denoising steps 1000, 960, 889, 727, 0, "
-        "but the weights were trained with 1000, 967, 908, 764, 0."
+def test_a_run_takes_the_steps_of_the_training_and_says_so():
+    assert steps_to_take((1000.0, 960.0, 0.0), [1000, 960]) == ((1000.0, 960.0, 0.0), None)
+    assert steps_to_take((1000.0, 888.8889, 0.0), [1000, 8000 / 9, 0])[1] is None
+    assert steps_to_take(None, STEPS) == (tuple(STEPS), None)
+    assert steps_to_take((1000, 967, 908, 764, 0), STEPS) == (
+        (1000, 967, 908, 764, 0),
+        "The weights were trained with the denoising steps 1000, 967, 908, 764, 0, and these are used; the preset "
+        "has 1000, 960, 889, 727, 0.",
     )
-    assert step_list_warning((1000, 500, 0), [1000, 500, 250, 0]) is not None
+    assert steps_to_take((1000, 500, 0), [1000, 500, 250, 0])[0] == (1000, 500, 0)
+
+
+def test_conversion_from_the_command_line_reports_in_sentences(source, target, capsys, monkeypatch):
+    monkeypatch.setattr("backend.weights.cli.STREAMING_CONFIG", CONFIG)
+    assert cli.main(["convert", str(source), str(target)]) == 0
+    assert "1000, 960, 889, 727, 0" in capsys.readouterr().out
+    assert cli.main(["convert", str(source), str(target)]) == 0
+    assert "up to date" in capsys.readouterr().out
+    source.write_bytes(b"torn")
+    assert cli.main(["convert", str(source), str(target)]) == 1
+    assert "download it again" in capsys.readouterr().err
+    assert cli.main(["convert", str(source.with_name("nothing.pt")), str(target)]) == 1
+    assert "There is no training checkpoint" in capsys.readouterr().err
 
 
 class RunsCode:

@@ -23,14 +23,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
-from .config import Stage1Config
-from .loading import FP32_NAMES, matched, state_dict_entries
-from .transformer import Stage1Transformer
+from ..models.stage1 import Stage1Config, Stage1Transformer
+from ..models.stage1.loading import FP32_NAMES, matched, state_dict_entries
 
 # Raised when what a converted file holds changes, so that older files are made anew.
 _FORMAT_VERSION = "1"
 _FP32_STORED = (*FP32_NAMES, "scale_shift_table")
 _STEP_LIST = "denoising_step_list"
+
+
+# The released student as the later streaming code computes it: no renormalisation in either camera branch, the key
+# convolution carried in both, softmax scaled by the head's own width. Not yet held against the released weights.
+STREAMING_CONFIG = Stage1Config(cam_renorm_softmax=False, padded_scale_camera=False)
 
 
 def convert_training_checkpoint(source: Path, target: Path, config: Stage1Config) -> bool:
@@ -80,22 +84,25 @@ def recorded_steps(target: Path) -> tuple[float, ...] | None:
     return None if steps is None else tuple(steps)
 
 
-def step_list_warning(recorded: Sequence[float] | None, wanted: Sequence[float]) -> str | None:
-    """One sentence if a run uses other steps than the weights were trained with, else None.
+def steps_to_take(
+    recorded: Sequence[float] | None, wanted: Sequence[float]
+) -> tuple[tuple[float, ...], str | None]:
+    """The steps of a run, which are the training's where these are known, and a sentence if that changes them.
 
     Args:
         recorded: the steps of the training; None if unknown.
-        wanted: the steps of the run. A final 0 counts as there in both.
+        wanted: the preset's. A final 0 counts as there in both.
     """
+    used = _ended(wanted)
     if recorded is None:
-        return None
-    trained, used = _ended(recorded), _ended(wanted)
+        return used, None
+    trained = _ended(recorded)
     # Steps that went through fp32 differ in the last digits.
     if len(trained) == len(used) and all(abs(a - b) < 1e-3 for a, b in zip(trained, used, strict=True)):
-        return None
-    return (
-        f"This run uses the denoising steps {_spelled(used)}, "
-        f"but the weights were trained with {_spelled(trained)}."
+        return used, None
+    return trained, (
+        f"The weights were trained with the denoising steps {spelled(trained)}, and these are used; the preset "
+        f"has {spelled(used)}."
     )
 
 
@@ -185,5 +192,5 @@ def _ended(steps: Sequence[float]) -> tuple[float, ...]:
     return steps if steps and steps[-1] == 0 else (*steps, 0.0)
 
 
-def _spelled(steps: Sequence[float]) -> str:
+def spelled(steps: Sequence[float]) -> str:
     return ", ".join(f"{step:g}" for step in steps)

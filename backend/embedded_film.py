@@ -11,17 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...conditioning.camera import pixel_frames
-from ...projection import project
-from ...protocol.blockout import Blockout
-from ...protocol.camera_path import CameraPath
-from ..refiner import composite
-from ..stage1 import CarryPlan
-from .model import EmbeddedConditioning, EmbeddedModel, projection_size
-from .raster_clip import RasterClipBuilder
+from .conditioning.camera import pixel_frames
+from .models.embedded import EmbeddedConditioning, EmbeddedModel, RasterClipBuilder, projection_size
+from .models.refiner import composite
+from .models.stage1 import CarryPlan
+from .projection import project
+from .protocol import Blockout, CameraPath
+from .protocol.limits import STREAMING_CHUNK
 
-# Frames that are handed on together; like the chunks of a causal clip they end at frames 24, 48, ...
-PORTION = 24
 # Pixel frames of a chunk, and what the network wants to change in them at its raster: residual and share of sky.
 Change = tuple[slice, Tensor | None, Tensor | None]
 
@@ -67,7 +64,7 @@ class EmbeddedFilm:
             for frame in islice(self._looks, frames.stop - frames.start):
                 self._builder.add(frame.base, frame.guide, frame.visible, frame.inverse_depth, frame.is_sky)
                 self._on_look()
-            self._seen = self._network.condition(self._builder.build(), self._small_path, chunks)
+            self._seen = self._network.condition(self._builder.build(), self._small_path, chunks, self._seen)
         return self._seen
 
     @torch.no_grad()
@@ -87,6 +84,8 @@ class EmbeddedFilm:
     ) -> Iterator[np.ndarray]:
         """Finished frames (N, H, W, 3) uint8 from frame `first` on, a portion at a time.
 
+        Portions end at frames 24, 48, ..., in every variant, as the chunks of a causal clip do.
+
         Args:
             strength: how much of the change to add, 0..1.
             first: a frame that a portion begins with.
@@ -105,7 +104,7 @@ class EmbeddedFilm:
                     finished = composite(frame.base, *change, frame.visible, frame.is_sky, strength)
                 portion.append((finished * 255 + 0.5).clip(0, 255).astype(np.uint8))
                 check()
-                if index == last or (index and index % PORTION == 0):
+                if index == last or (index and index % STREAMING_CHUNK == 0):
                     yield np.stack(portion)
                     portion.clear()
 
