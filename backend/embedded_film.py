@@ -69,11 +69,14 @@ class EmbeddedFilm:
 
     @torch.no_grad()
     def changes(self, latents: Iterator[tuple[slice, Tensor]]) -> Iterator[Change]:
-        """Sampled latents of the chunks seen last -> what they change in the pixels."""
+        """Sampled latents of chunks that were seen last, or come next -> what they change in the pixels."""
         for chunk, sampled in latents:
-            residual = self._network.residual(sampled, self._seen, chunk)
-            frames, first = pixel_frames(chunk), pixel_frames(self._seen.latents).start
-            yield frames, residual, self._seen.clip.sky[frames.start - first : frames.stop - first]
+            seen = self._seen
+            if seen is None or not seen.latents.start <= chunk.start < seen.latents.stop:
+                seen = self.see([chunk])
+            residual = self._network.residual(sampled, seen, chunk)
+            frames, first = pixel_frames(chunk), pixel_frames(seen.latents).start
+            yield frames, residual, seen.clip.sky[frames.start - first : frames.stop - first]
 
     def unchanged(self) -> Iterator[Change]:
         """The clip without a network."""
