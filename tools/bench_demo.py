@@ -35,7 +35,7 @@ def run(quick: bool) -> list[dict]:
 
 def _measure(preset: Preset, frames: int, shelf: ModelShelf) -> dict:
     with tempfile.TemporaryDirectory() as folder:
-        job = _job(Path(folder), preset, frames)
+        job = orbit_job(Path(folder), preset, frames)
         shelf.get(preset)
         record = run_job(job, shelf, threading.Event())
         if record is None or record.state != JobState.DONE:
@@ -56,7 +56,7 @@ def _measure(preset: Preset, frames: int, shelf: ModelShelf) -> dict:
     }
 
 
-def _job(jobs_root: Path, preset: Preset, frames: int) -> JobFolder:
+def orbit_job(jobs_root: Path, preset: Preset, frames: int) -> JobFolder:
     """A street of blocks and a camera that orbits: the same shot in every run."""
     rng = np.random.default_rng(SCENE_SEED)
     scene = random_scene(rng)

@@ -190,12 +190,12 @@ def _print_peak(side: str, frames: int) -> None:
         del ours
         _reference_forward(reference, small)
     Path("/proc/self/clear_refs").write_text("5")
-    before = _status_mb("VmRSS")
+    before = status_mb("VmRSS")
     ours(*given) if side == "ours" else _reference_forward(reference, given)
-    print(_status_mb("VmHWM") - before)
+    print(status_mb("VmHWM") - before)
 
 
-def _status_mb(key: str) -> float:
+def status_mb(key: str) -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key + ":"):
             return int(line.split()[1]) / 1024
