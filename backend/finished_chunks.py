@@ -26,16 +26,17 @@ class FinishedChunks:
 
     Args:
         job: the job, whose lock the caller holds.
-        maker: what the pixels depend on beside the job's own files: hashes of weights, versions, device.
+        maker: what the pixels depend on beside the job's own files: hashes of weights, versions.
+        device: torch device of the latents; the pixels depend on it too.
 
     Attributes:
         continues: whether an earlier run of the same request by the same maker is gone on with. Otherwise what was
             there has been removed, the growing clip too.
     """
 
-    def __init__(self, job: JobFolder, maker: dict[str, str]) -> None:
-        self._folder = job.resume
-        key = {**maker, **_hashes(job)}
+    def __init__(self, job: JobFolder, maker: dict[str, str], device: str) -> None:
+        self._folder, self._device = job.resume, device
+        key = {**maker, "device": device, **_hashes(job)}
         self.continues = _read_key(self._folder) == key
         if not self.continues:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -46,14 +47,14 @@ class FinishedChunks:
     def load(self, chunk: slice) -> Tensor | None:
         """The latents (B,C,t,H,W) of a chunk, or None if they are not there whole."""
         try:
-            return load_file(self._path(chunk))["latents"]
+            return load_file(self._path(chunk), device=self._device)["latents"]
         except (OSError, SafetensorError, KeyError):
             return None
 
     def save(self, chunk: slice, latents: Tensor) -> None:
         """Keep the latents of a chunk."""
         if not self._path(chunk).exists():
-            atomic.write_bytes(self._path(chunk), save({"latents": latents.contiguous()}))
+            atomic.write_bytes(self._path(chunk), save({"latents": latents.contiguous().cpu()}))
 
     def _path(self, chunk: slice) -> Path:
         return self._folder / f"latents_{chunk.start:05d}_{chunk.stop:05d}.safetensors"

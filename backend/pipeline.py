@@ -92,7 +92,7 @@ def make_clip(job: JobFolder, shot: Shot, models: Models, progress: Progress) ->
     clip = _record(shot, path, models, warnings)
     stages = _Stages(preset, len(path), network, progress)
     film = EmbeddedFilm(network, shot.blockout, path, first_frame, _chunks(preset, len(path)), stages.looked)
-    finished = FinishedChunks(job, {**clip.model, **clip.versions, "device": models.device})
+    finished = FinishedChunks(job, {**clip.model, **clip.versions}, models.device)
     with (
         Overlap(models.device) as overlap,
         ClipWriter(
@@ -153,6 +153,7 @@ def _at_once(
         return
     generator = torch.Generator().manual_seed(shot.seed)
     noise = torch.randn(seen.base_latents.shape, generator=generator).to(seen.base_latents.device)
+    stages.denoised(0, preset.steps)
     yield from chunk_flow_euler.sample(
         lambda latents, timesteps, _: network.velocity(latents, timesteps, seen),
         noise,

@@ -71,6 +71,9 @@ class Progress:
             began_s, _ = self._begun.setdefault(stage, (now_s, step / steps))
             if step == steps:
                 self.stage_durations_s[stage] = now_s - began_s
+                # What runs ahead of its turn is measured from its turn on, when it has the machine for itself.
+                ahead = (name for name in self._begun if self._done[name] < 1)
+                self._begun |= {name: (now_s, self._done[name]) for name in ahead}
             stages = list(self._costs)
             is_its_turn = all(self._done[earlier] >= 1 for earlier in stages[: stages.index(stage)])
             seconds_left = self._seconds_left(stage, now_s)
