@@ -19,6 +19,8 @@ from .projection import project
 from .protocol import Blockout, CameraPath
 from .protocol.limits import STREAMING_CHUNK
 
+# A chunk, its latents, and the look that they were sampled with.
+Sampled = tuple[slice, Tensor, EmbeddedConditioning]
 # Pixel frames of a chunk, and what the network wants to change in them at its raster: residual and share of sky.
 Change = tuple[slice, Tensor | None, Tensor | None]
 
@@ -67,14 +69,18 @@ class EmbeddedFilm:
             self._seen = self._network.condition(self._builder.build(), self._small_path, chunks, self._seen)
         return self._seen
 
+    def seen(self, chunk: slice) -> EmbeddedConditioning:
+        """The last look if the chunk is in it, else a look at the chunk."""
+        last = self._seen
+        if last is not None and last.latents.start <= chunk.start < last.latents.stop:
+            return last
+        return self.see([chunk])
+
     @torch.no_grad()
-    def changes(self, latents: Iterator[tuple[slice, Tensor]]) -> Iterator[Change]:
-        """Sampled latents of chunks that were seen last, or come next -> what they change in the pixels."""
-        for chunk, sampled in latents:
-            seen = self._seen
-            if seen is None or not seen.latents.start <= chunk.start < seen.latents.stop:
-                seen = self.see([chunk])
-            residual = self._network.residual(sampled, seen, chunk)
+    def changes(self, sampled: Iterator[Sampled]) -> Iterator[Change]:
+        """What the sampled latents change in the pixels: decoded and refined."""
+        for chunk, latents, seen in sampled:
+            residual = self._network.residual(latents, seen, chunk)
             frames, first = pixel_frames(chunk), pixel_frames(seen.latents).start
             yield frames, residual, seen.clip.sky[frames.start - first : frames.stop - first]
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .conditioning.first_frame import read_first_frame
-from .embedded_film import EmbeddedFilm, EmbeddedStudent
+from .embedded_film import EmbeddedFilm, EmbeddedStudent, Sampled
 from .finished_chunks import FinishedChunks
 from .models.embedded import EmbeddedModel, projection_size
 from .overlap import Overlap
@@ -103,7 +103,8 @@ def make_clip(job: JobFolder, shot: Shot, models: Models, progress: Progress) ->
         if network is None:
             changes = film.unchanged()
         else:
-            changes = overlap.ahead(film.changes(_sampled(shot, network, film, finished, stages)))
+            sampled = overlap.ahead(_sampled(shot, network, film, finished, stages))
+            changes = overlap.ahead(film.changes(sampled))
         frames = film.render(changes, preset.network_blend, writer.frames_written, progress.check)
         for portion in overlap.ahead(frames):
             writer.write(portion)
@@ -117,12 +118,12 @@ def make_clip(job: JobFolder, shot: Shot, models: Models, progress: Progress) ->
 
 def _sampled(
     shot: Shot, network: EmbeddedModel, film: EmbeddedFilm, finished: FinishedChunks, stages: _Stages
-) -> Iterator[tuple[slice, Tensor]]:
+) -> Iterator[Sampled]:
     """Latents of one chunk after the other, kept as soon as they are there."""
     sample = _streamed if shot.preset.variant == "streaming" else _at_once
     for chunk, latents in zip(film.chunks, sample(shot, network, film, finished, stages), strict=True):
         finished.save(chunk, latents)
-        yield chunk, latents
+        yield chunk, latents, film.seen(chunk)
 
 
 def _streamed(

@@ -16,6 +16,8 @@ from .preset import Preset
 TEMPORAL_STRIDE = 8
 STREAMING_CHUNK = 24
 MAX_FRAMES = 961
+# The models whose weights this version can install. The presets of others are shown, and refused.
+RUNNABLE_MODELS = ("embedded",)
 FOV_RANGE_DEG = (25.0, 120.0)
 # The released model's own key controls move 0.025 m and turn 0.6 degrees a frame; they are its gentle range.
 GENTLE_SPEED_M_S = 0.025 * FPS
@@ -46,13 +48,24 @@ def frame_count_for(duration_s: float, variant: str = "bidirectional") -> int:
 
 
 def check(camera: CameraPath, preset: Preset) -> list[Finding]:
-    """Everything about the camera that the model cannot film, or does not like; errors first."""
-    length = check_length(len(camera), preset)
-    findings = [*([length] if length else []), *_field_of_view(camera, preset)]
+    """Everything about the preset and the camera that stops a shot, or that the model does not like; errors first."""
+    found = check_model(preset), check_length(len(camera), preset)
+    findings = [*filter(None, found), *_field_of_view(camera, preset)]
     cut = _cut(camera)
     findings += [cut] if cut else _pace(camera)
     findings += _first_frame_size(camera, preset)
     return sorted(findings, key=lambda finding: not finding.is_error)
+
+
+def check_model(preset: Preset) -> Finding | None:
+    """Whether this version can run the preset's model at all."""
+    if preset.model in RUNNABLE_MODELS:
+        return None
+    return Finding(
+        True,
+        f"The preset {preset.name} cannot run yet, because this version cannot install the weights of the model "
+        f"{preset.model}; choose a preset of the model {' or '.join(RUNNABLE_MODELS)}.",
+    )
 
 
 def check_length(frames: int, preset: Preset) -> Finding | None:

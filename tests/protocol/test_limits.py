@@ -95,6 +95,16 @@ def test_what_the_model_cannot_film_is_an_error(camera, variant, sentence):
         limits.require(camera, preset(variant))
 
 
+def test_a_model_without_weights_is_one_sentence_that_says_what_to_choose():
+    released = Preset("SANA-WM Final", "Large.", "sana_wm", (1280, 704))
+    with pytest.raises(ProtocolError) as refused:
+        limits.require(path(81), released)
+    assert str(refused.value) == (
+        "The preset SANA-WM Final cannot run yet, because this version cannot install the weights of the model "
+        "sana_wm; choose a preset of the model embedded."
+    )
+
+
 def test_a_fast_move_is_no_cut():
     whip = path(81, turn_deg=np.cumsum(np.interp(np.arange(81), [30, 40, 50], [0, 20, 0])))
     fly = path(81, shift_m=np.arange(81) * 2.0)

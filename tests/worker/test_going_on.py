@@ -86,6 +86,13 @@ def test_latents_that_were_not_rendered_yet_are_not_lost(tmp_path, make_job, var
     assert [event["count"] for event in events(job, "frames")] == [25, 49, 73]
 
 
+def test_a_cancelled_stream_ends_at_once_and_leaves_nothing(tmp_path, make_job):
+    job = make_job(tmp_path, samples=97, preset=preset("streaming"))
+    assert make(job, listener=lambda event: job.request_cancel()).state == "cancelled"
+    assert events(job, "frames") == []
+    assert not job.preview.exists() and not job.resume.exists() and not job.clip_mp4.exists()
+
+
 def test_what_was_begun_for_another_request_is_not_gone_on_with(tmp_path, make_job):
     job = make_job(tmp_path / "jobs", samples=49, preset=preset("streaming"))
     stop = threading.Event()
