@@ -42,7 +42,9 @@ def parse(arguments: list) -> argparse.Namespace:
     added = command("demo", demo, "make a clip from a blockout scene, from the add-on to the sequencer")
     added.add_argument("--blend", type=Path, help="your own .blend file instead of the demo scene")
     added.add_argument("--camera", help="the camera to use in it (default: the scene's camera)")
-    added.add_argument("--size", default="640x352", help="size of the clip: 640x352 (default) or 1280x704")
+    added.add_argument(
+        "--preset", default="embedded", help="file name in presets/quality (default: embedded)"
+    )
     added = command("test", test, "run ruff, the import rules and all tests")
     added.add_argument("paths", nargs="*", type=Path, help="only these test files or folders")
     added.add_argument("-k", dest="expression", help="only tests that match this pytest expression")
@@ -60,7 +62,7 @@ def demo(options) -> int:
 
     version = environments.blender_versions()[0]
     python, blender = environments.ensure_backend(), environments.ensure_blender(version)
-    return demo.run(ROOT, python, blender, options.blend, options.camera, options.size)
+    return demo.run(ROOT, python, blender, options.blend, options.camera, options.preset)
 
 
 def test(options) -> int:

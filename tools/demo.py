@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -16,15 +15,12 @@ from . import package
 from .environments import ENVIRONMENTS, ProgressLine, clean_variables
 
 
-def run(root: Path, python: Path, blender: Path, blend: Path | None, camera: str | None, size: str) -> int:
+def run(root: Path, python: Path, blender: Path, blend: Path | None, camera: str | None, preset: str) -> int:
     """Makes a clip and leaves it with its contact sheet, job folder and .blend in `root`/demo_output.
 
-    An earlier result there goes when Blender has found the file, the camera and the size usable, not before.
+    An earlier result there goes when Blender has found the file, the camera and the preset usable, not before.
     """
     started = time.monotonic()
-    matched = re.fullmatch(r"(\d+)x(\d+)", size)
-    if not matched:
-        return refuse(f"The size must look like 640x352, not {size}.")
     if blend and not blend.is_file():
         return refuse(f"There is no file {blend}.")
     if camera and not blend:
@@ -37,7 +33,7 @@ def run(root: Path, python: Path, blender: Path, blend: Path | None, camera: str
     archive = package.build_zip(root, root / "dist")
     script = Path(__file__).with_name("demo_in_blender.py")
     command = [blender, "-I", script, "--archive", archive, "--backend", ENVIRONMENTS]
-    command += ["--output", output, "--size", *matched.groups()]
+    command += ["--output", output, "--preset", preset]
     command += ["--blend", blend.resolve()] if blend else []
     command += ["--camera", camera] if camera else []
     result = follow(command, root, output)

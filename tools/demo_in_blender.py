@@ -52,13 +52,13 @@ def install(archive: Path, backend: Path) -> None:
     addon("backend_process").IDLE_EXIT_S = 1
 
 
-def open_scene(blend: Path | None, camera: str | None, size: tuple[int, int], output: Path) -> Path:
+def open_scene(blend: Path | None, camera: str | None, preset: str, output: Path) -> Path:
     """The demo scene or the user's own file, ready to generate; saved in `output`, the original untouched.
 
     Empties `output` once nothing stands against the shot.
 
     Raises:
-        DemoError: no such camera or size, or a shot that the model cannot film; `output` is as it was.
+        DemoError: no such camera or preset, or a shot that the model cannot film; `output` is as it was.
     """
     if blend:
         say("scene", f"Opening {blend.name}", 0.05)
@@ -73,7 +73,10 @@ def open_scene(blend: Path | None, camera: str | None, size: tuple[int, int], ou
             cameras = ", ".join(sorted(o.name for o in scene.objects if o.type == "CAMERA")) or "none"
             raise DemoError(f"{blend.name} has no camera named {camera}; its cameras: {cameras}.")
         scene.sana_wm.camera = found
-    scene.sana_wm.preset = preset_of_size(size)
+    known = [name for name, preset in addon("properties").presets().items() if preset.model == "embedded"]
+    if preset not in known:
+        raise DemoError(f"There is no preset {preset} that runs here; choose one of {', '.join(known)}.")
+    scene.sana_wm.preset = preset
     wrong = [finding.message for finding in addon("shots").check(bpy.context) if finding.is_error]
     if wrong:
         raise DemoError(" ".join(wrong))
@@ -90,16 +93,6 @@ def empty(output: Path) -> None:
             shutil.rmtree(path)
         elif path.name != "blender.log":
             path.unlink()
-
-
-def preset_of_size(size: tuple[int, int]) -> str:
-    """Name of the embedded model's preset that makes clips of this size."""
-    presets = addon("properties").presets()
-    fitting = {preset.image_size: name for name, preset in presets.items() if preset.model == "embedded"}
-    if size not in fitting:
-        known = " and ".join("{}x{}".format(*known) for known in fitting)
-        raise DemoError("The embedded model makes clips of {}, not {}x{}.".format(known, *size))
-    return fitting[size]
 
 
 def generate(scene: bpy.types.Scene) -> Path:
@@ -165,10 +158,10 @@ def main() -> None:
     for name in ("--archive", "--backend", "--output", "--blend"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--camera")
-    parser.add_argument("--size", nargs=2, type=int)
+    parser.add_argument("--preset")
     options = parser.parse_args()
     install(options.archive, options.backend)
-    saved = open_scene(options.blend, options.camera, tuple(options.size), options.output)
+    saved = open_scene(options.blend, options.camera, options.preset, options.output)
     scene = bpy.context.scene
     job = generate(scene)
     bpy.ops.wm.save_mainfile()
