@@ -19,6 +19,7 @@ from .properties import SANAWM_PG_finding, presets
 def obstacle(scene: Scene) -> str:
     """The first thing that is missing before a clip can be made here, in a sentence; else empty."""
     try:
+        _preset(scene)
         paths.jobs_root()
     except ProtocolError as error:
         return str(error)
@@ -38,13 +39,27 @@ def obstacle_in_scene(scene: Scene) -> str:
     """The first thing that is missing before the shot can be written; what takes long is not looked at."""
     settings = scene.sana_wm
     try:
+        preset = _preset(scene)
         camera.shot_camera(scene, settings.camera, *settings.range_of(scene))
-        _sample_count(scene, _preset(scene))
+        sample_count(scene, preset)
         if settings.first_frame_source == "IMAGE":
             _first_frame_file(scene)
     except ProtocolError as error:
         return str(error)
     return ""
+
+
+def sample_count(scene: Scene, preset: Preset) -> int:
+    """Camera samples, which are the clip's frames, of the longest clip that the range holds.
+
+    Raises:
+        ProtocolError: the range is too short or too long for the preset, or ends before it starts.
+    """
+    count = timeline.sample_count(scene, *scene.sana_wm.range_of(scene), preset.variant)
+    wrong = limits.check_length(count, preset)
+    if wrong:
+        raise ProtocolError(wrong.message)
+    return count
 
 
 def check(context: Context) -> list[Finding]:
@@ -124,7 +139,7 @@ def _film(context: Context) -> _Filmed:
     preset = _preset(scene)
     start, end = settings.range_of(scene)
     filming = camera.shot_camera(scene, settings.camera, start, end)
-    count = _sample_count(scene, preset)  # refused before the camera is followed for minutes
+    count = sample_count(scene, preset)  # refused before the camera is followed for minutes
     _begin_progress(context, count, rounds_done=0)
     path = camera.export_camera(scene, context.view_layer, filming, start, count)
     return _Filmed(filming, start, end, preset, path)
@@ -135,18 +150,14 @@ def _begin_progress(context: Context, count: int, rounds_done: int) -> None:
     context.window_manager.progress_begin(-rounds_done * count, (2.5 - rounds_done) * count)
 
 
-def _sample_count(scene: Scene, preset: Preset) -> int:
-    count = timeline.sample_count(scene, *scene.sana_wm.range_of(scene), preset.variant)
-    wrong = limits.check_length(count, preset)
-    if wrong:
-        raise ProtocolError(wrong.message)
-    return count
-
-
 def _preset(scene: Scene) -> Preset:
+    """The chosen preset, if this version can run it."""
     preset = presets().get(scene.sana_wm.preset)
     if preset is None:
         raise ProtocolError("Choose a preset: the one this file was saved with is not part of this version.")
+    wrong = limits.check_model(preset)
+    if wrong:
+        raise ProtocolError(wrong.message)
     return preset
 
 

@@ -13,6 +13,7 @@ _CLASSES = (
     backend.SANAWM_OT_set_up_backend,
     backend.SANAWM_OT_cancel_set_up,
     demo.SANAWM_OT_add_demo_scene,
+    look.SANAWM_OT_watch_clip,
     look.SANAWM_OT_show_job_folder,
     look.SANAWM_OT_open_log,
     look.SANAWM_OT_open_set_up_log,

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Look at what was written: the job's folder and the logs."""
+"""Look at what was written: the growing clip, the job's folder, the logs."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import bpy
@@ -32,6 +34,30 @@ class SANAWM_OT_show_job_folder(_LatestJobOperator, Operator):
 
     def execute(self, context: Context) -> set[str]:
         return _open(self, session.supervisor.latest(context.scene.session_uid).folder.path)
+
+
+class SANAWM_OT_watch_clip(Operator):
+    bl_idname = "sanawm.watch_clip"
+    bl_label = "Watch the Clip So Far"
+    bl_description = (
+        "Open what is made of this scene's clip in the system's player, while the rest is being made"
+    )
+    bl_options = {"INTERNAL"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        job = session.supervisor.active(context.scene.session_uid)
+        return job is not None and job.growing_clip is not None
+
+    def execute(self, context: Context) -> set[str]:
+        clip = session.supervisor.active(context.scene.session_uid).growing_clip
+        try:
+            if os.name == "nt":  # where a file that is played cannot be written or deleted
+                clip = Path(shutil.copy(clip, bpy.app.tempdir))
+        except OSError as error:
+            self.report({"ERROR"}, f"The clip so far cannot be copied: {error}")
+            return {"CANCELLED"}
+        return _open(self, clip)
 
 
 class SANAWM_OT_open_log(_LatestJobOperator, Operator):

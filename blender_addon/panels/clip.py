@@ -7,11 +7,18 @@ import time
 
 from bpy.types import Context, Panel, UILayout
 
-from ...backend.protocol import JobState
+from ...backend.protocol import FPS, JobState
 from .. import session, shots
 from ..followed_job import FollowedJob
 from ..properties import presets
 from .parts import SidebarPanel, draw_online_access, draw_sentence, duration_in_words, reads_prompt
+
+_STAGES = {
+    "condition": "Following the camera",
+    "denoise": "Denoising",
+    "render": "Making frames",
+    "write": "Writing the clip",
+}
 
 
 class SANAWM_PT_clip(SidebarPanel, Panel):
@@ -77,6 +84,12 @@ def _draw_findings(layout: UILayout, context: Context) -> None:
 
 def _draw_progress(layout: UILayout, context: Context, job: FollowedJob) -> None:
     layout.progress(factor=job.fraction(time.time()), text=_progress_in_words(job))
+    if job.growing_clip:
+        # As in the camera path, whose last sample ends it: 961 frames are 60 s.
+        made_s, all_s = ((frames - 1) / FPS for frames in (job.frames_made, job.frames_in_all))
+        row = layout.row()
+        row.label(text=f"{made_s:.1f} of {all_s:.1f} s made")
+        row.operator("sanawm.watch_clip", text="Watch", icon="PLAY")
     row = layout.row()
     row.scale_y = 1.5
     cancelling = job.folder.cancel_requested()
@@ -90,8 +103,10 @@ def _draw_progress(layout: UILayout, context: Context, job: FollowedJob) -> None
 def _progress_in_words(job: FollowedJob) -> str:
     if job.record.state != JobState.RUNNING or not job.stage:
         return job.record.reason.rstrip(".")
-    words = job.stage.replace("_", " ").capitalize()
-    if job.steps > 1:
+    if job.has_lost_its_worker:
+        return "The worker stopped; another one goes on"
+    words = _STAGES.get(job.stage, job.stage.replace("_", " ").capitalize())
+    if job.stage == "denoise":
         words += f" {job.step}/{job.steps}"
     if job.seconds_left is not None:
         words += f", {duration_in_words(job.seconds_left)} left"

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from bpy.types import Context, Panel, Scene, UILayout
 
-from ...backend.protocol import FPS, ProtocolError
-from .. import camera, compat, timeline
+from ...backend.protocol import FPS, Preset, ProtocolError, limits
+from .. import camera, compat, shots, timeline
 from ..properties import SANAWM_PG_shot, presets
 from .parts import SidebarPanel, draw_sentence, reads_prompt
 
@@ -45,20 +45,27 @@ def _draw_range(layout: UILayout, context: Context, settings: SANAWM_PG_shot) ->
         column = layout.column(align=True)
         column.prop(settings, "frame_start")
         column.prop(settings, "frame_end")
+    preset = presets().get(settings.preset)
+    if preset is None:
+        return
     try:
-        draw_sentence(layout, context, _length_in_words(context.scene, settings))
+        draw_sentence(layout, context, _length_in_words(context.scene, settings, preset))
     except ProtocolError as error:
         draw_sentence(layout, context, str(error), icon="ERROR")
 
 
-def _length_in_words(scene: Scene, settings: SANAWM_PG_shot) -> str:
+def _length_in_words(scene: Scene, settings: SANAWM_PG_shot, preset: Preset) -> str:
+    samples = shots.sample_count(scene, preset)
     start, end = settings.range_of(scene)
-    preset = presets().get(settings.preset)
-    samples = timeline.sample_count(scene, start, end, preset.variant if preset else "bidirectional")
     frames, fps = end - start + 1, timeline.scene_fps(scene)
+    range_s = frames / fps
     # The last sample may lie just behind the range; the strip ends with the range all the same.
-    clip_s = min(frames / fps, samples / FPS)
-    return f"{frames} frames at {fps:g} fps ({frames / fps:.2f} s) give a clip of {clip_s:.2f} s"
+    clip_s = min(range_s, samples / FPS)
+    words = f"{frames} frames at {fps:g} fps ({range_s:.2f} s) give a clip of {clip_s:.2f} s"
+    if range_s - clip_s <= 1 / FPS:
+        return words
+    step_s = limits.frame_stride(preset.variant) / FPS
+    return f"{words}: this preset films in steps of {step_s:g} s, the last {range_s - clip_s:.2f} s stay out"
 
 
 def _draw_first_frame(layout: UILayout, settings: SANAWM_PG_shot) -> None:

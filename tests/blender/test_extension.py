@@ -127,6 +127,65 @@ def test_the_panel_says_how_long_the_clip_is(film):
     assert "before it starts" in drawn("SANAWM_PT_shot")
 
 
+@pytest.mark.parametrize(
+    ("preset", "fps", "frames", "sentence"),
+    [
+        (
+            "embedded",
+            24,
+            130,
+            "a clip of 5.06 s: this preset films in steps of 0.5 s, the last 0.35 s stay out",
+        ),
+        ("embedded_draft", 24, 130, "4.56 s: this preset films in steps of 1.5 s, the last 0.85 s stay out"),
+        (
+            "embedded_teacher",
+            30,
+            100,
+            "3.06 s: this preset films in steps of 1.5 s, the last 0.27 s stay out",
+        ),
+        ("embedded_draft", 25, 38, "38 frames at 25 fps (1.52 s) give a clip of 1.52 s"),
+        ("embedded", 25, 1500, "1500 frames at 25 fps (60.00 s) give a clip of 60.00 s"),
+        ("embedded_draft", 24, 1440, "1440 frames at 24 fps (60.00 s) give a clip of 60.00 s"),
+        (
+            "embedded",
+            24,
+            11,
+            "1 frame at 16 fps, but the preset Embedded Final 640×352 needs at least 9 (0.5 s)",
+        ),
+        (
+            "embedded_draft",
+            24,
+            35,
+            "Embedded Draft 640×352 needs at least 25 (1.5 s); make the range longer.",
+        ),
+        ("embedded_draft", 24, 1500, "The range gives 985 frames, but a clip has at most 961 (60 s)"),
+    ],
+)
+def test_the_panel_says_which_part_of_the_range_the_clip_covers(film, preset, fps, frames, sentence):
+    film.sana_wm.preset = preset
+    film.render.fps = fps
+    film.sana_wm.frame_start, film.sana_wm.frame_end = 11, 10 + frames
+    shown = drawn("SANAWM_PT_shot")
+    assert sentence in shown
+    assert ("stay out" in shown) is ("stay out" in sentence)
+
+
+@pytest.mark.parametrize("preset", ["sana_wm_final", "sana_wm_teacher", "sana_wm_draft"])
+def test_a_preset_without_weights_is_refused_as_soon_as_it_is_chosen(film, addon, preset, tmp_path):
+    film.sana_wm.preset = preset
+    name = addon("properties").presets()[preset].name
+    sentence = f"The preset {name} cannot run yet"
+    assert drawn("SANAWM_PT_clip").count(sentence) == 1
+    assert "choose a preset of the model embedded" in drawn("SANAWM_PT_clip")
+    assert not bpy.ops.sanawm.generate.poll() and not bpy.ops.sanawm.export_job.poll()
+    with pytest.raises(RuntimeError, match=sentence):
+        bpy.ops.sanawm.generate()
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    bpy.context.scene.sana_wm.preset = preset
+    assert sentence in drawn("SANAWM_PT_clip"), "in a file that is not saved yet"
+    assert not (tmp_path / "sanawm").exists()
+
+
 def test_the_panel_says_that_the_embedded_model_does_not_read_the_prompt(film):
     assert "does not read the prompt" in drawn("SANAWM_PT_clip")
 
@@ -194,16 +253,28 @@ def test_findings_are_shown_until_the_shot_changes(film):
 
 
 @pytest.fixture
-def queued(film, addon, protocol, tmp_path):
+def waiting(film, addon, tmp_path):
     """A job of the open file that no worker can take, because the backend is not there."""
     addon("paths").preferences().backend_folder = str(tmp_path / "nowhere")
+    film.sana_wm.frame_end = 2 * film.render.fps
     shot, first_frame_png = addon("shots").export(bpy.context)
     addon("session").supervisor.submit(shot, first_frame_png)
-    job = addon("session").supervisor.latest(film.session_uid)
-    lock = job.folder.lock
+    return addon("session").supervisor.latest(film.session_uid)
+
+
+@pytest.fixture
+def worker_lock(waiting):
+    """What the job's worker would hold, held."""
+    lock = waiting.folder.lock
     lock.acquire("the test")
-    yield job
+    yield lock
     lock.release()
+
+
+@pytest.fixture
+def queued(waiting, worker_lock):
+    """The job as if a worker had its eye on it; the test plays the worker."""
+    return waiting
 
 
 def test_a_job_is_shown_from_the_queue_to_the_end(queued, film, addon, protocol):
@@ -224,12 +295,72 @@ def test_a_job_is_shown_from_the_queue_to_the_end(queued, film, addon, protocol)
     )
     queued.folder.events.append("warning", message="The figure deforms.")
     shown = tick()
-    assert "Denoise 3/12, about 2 min left" in shown and "The figure deforms." in shown
+    assert "Denoising 3/12, about 2 min left" in shown and "The figure deforms." in shown
     assert "Generate" not in shown
     bpy.ops.sanawm.cancel()
     assert "Cancelling" in tick()
     go("cancelled")
     assert f"{queued.name} was cancelled" in tick() and "Generate" in tick()
+
+
+def test_the_clip_so_far_is_shown_from_its_first_chunk_on_and_survives_the_worker(
+    queued, worker_lock, addon, protocol
+):
+    def tick():
+        addon("session").tick()
+        return drawn("SANAWM_PT_clip")
+
+    def go(state, reason):
+        queued.folder.state_file.move(protocol.JobState(state), reason)
+        queued.folder.events.append("state", state=state, reason=reason)
+
+    def report(step, seconds_left):
+        left = {"seconds_left": seconds_left, "memory_mb": 100}
+        queued.folder.events.append("progress", stage="render", step=step, steps=33, **left)
+
+    go("loading", "Loading the model.")
+    go("running", "Making the clip.")
+    report(0, None)
+    assert "Making frames" in tick() and "made" not in tick()
+    assert not bpy.ops.sanawm.watch_clip.poll()
+    queued.folder.events.append("frames", count=25)
+    report(25, 30.0)
+    assert "Making frames, about 30 s left 1.5 of 2.0 s made Watch Cancel" in tick()
+    assert bpy.ops.sanawm.watch_clip.poll()
+
+    worker_lock.release()
+    assert "The worker stopped; another one goes on 1.5 of 2.0 s made" in tick()
+    worker_lock.acquire("the next worker")
+    go("queued", "The worker studio:12 died; the job goes on.")
+    shown = tick()
+    assert "The worker studio:12 died; the job goes on 1.5 of 2.0 s made" in shown and "left" not in shown
+    go("loading", "Loading the model.")
+    go("running", "Making the clip.")
+    assert "Making the clip 1.5 of 2.0 s made" in tick()
+    assert queued.fraction(time.time()) >= 25 / 33
+    report(25, None)
+    queued.folder.events.append("frames", count=33)
+    report(33, 1.0)
+    assert "Making frames, a few seconds left 2.0 of 2.0 s made" in tick()
+    go("failed", "The disk is full.")
+    assert "made" not in tick() and not bpy.ops.sanawm.watch_clip.poll()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="plays with xdg-open")
+def test_watching_opens_the_growing_clip_in_the_systems_player(queued, addon, tmp_path, monkeypatch):
+    player = tmp_path / "bin" / "xdg-open"
+    player.parent.mkdir()
+    player.write_text(f'#!/bin/sh\nprintf %s "$1" > {tmp_path}/played\n')
+    player.chmod(0o755)
+    monkeypatch.setenv("PATH", str(player.parent), prepend=os.pathsep)
+    queued.folder.events.append("frames", count=25)
+    addon("session").tick()
+    with pytest.raises(RuntimeError, match="There is no"):
+        bpy.ops.sanawm.watch_clip()
+    queued.folder.preview.mkdir()
+    (queued.folder.preview / "clip.mp4").write_bytes(b"a clip")
+    assert bpy.ops.sanawm.watch_clip() == {"FINISHED"}
+    assert (tmp_path / "played").read_text() == str(queued.folder.preview / "clip.mp4")
 
 
 def test_a_failed_job_says_why(queued, addon, protocol):

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SIZE = (96, 64)
 # Each frame carries its number in three fields of gray, one for each decimal digit.
 NUMBERED_CLIP = """
-import sys
+import shutil, sys
 from pathlib import Path
 import numpy as np
 from backend.video import ClipWriter
@@ -24,7 +24,10 @@ for field, power in enumerate((100, 10, 1)):
     digits = np.arange(count) // power % 10
     frames[:, :, field * 32 : field * 32 + 32] = (15 + 25 * digits)[:, None, None, None]
 with ClipWriter(target.parent / "preview", (96, 64), 16, {}) as writer:
-    writer.write(frames)
+    for chunk in np.split(frames, range(25, count, 24)):
+        writer.write(chunk)
+        if len(sys.argv) > 3:
+            shutil.copy(writer.growing, target.with_name(f"{writer.frames_written}.mp4"))
     writer.finish(target)
 """
 LONG, SHORT = 961, 49
@@ -82,6 +85,21 @@ def scene(empty_file):
 def all_strips(scene):
     editor = scene.sequence_editor
     return list(editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all)
+
+
+def test_a_growing_clip_is_a_strip_of_what_is_there(scene, backend_python, tmp_path):
+    command = [str(backend_python), "-c", NUMBERED_CLIP, str(tmp_path / "clip.mp4"), "73", "keep each state"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    editor = scene.sequence_editor_create()
+    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+    for count in (25, 49, 73):
+        growing = tmp_path / f"{count}.mp4"
+        strip = strips.new_movie(name="Growing", filepath=str(growing), channel=1, frame_start=1)
+        first, after = extent(strip)
+        assert after - first == count, f"a growing clip of {count} frames makes a strip of {after - first}"
+        last = count - 1
+        assert [shown(scene, 1 + frame, tmp_path) for frame in (0, 24, last)] == [0, 24, last]
+        strips.remove(strip)
 
 
 def extent(strip):
