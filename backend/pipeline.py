@@ -47,12 +47,11 @@ def load_models(preset: Preset, device: str) -> Models:
     """Load what the preset needs onto a torch device.
 
     Raises:
-        ProtocolError: there is no such model, or its files are missing or damaged.
+        ProtocolError: the model cannot run here, or its files are missing or damaged.
     """
-    if preset.model != "embedded":
-        raise ProtocolError(
-            f"There is no model {preset.model!r} here; choose a preset with the model embedded."
-        )
+    refused = limits.check_model(preset)
+    if refused:
+        raise ProtocolError(refused.message)
     if preset.network_blend == 0:
         return Models(None, {}, device)
     try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -257,7 +258,8 @@ def _make(job: JobFolder, shelf: ModelShelf, progress: Progress) -> StateRecord:
     _move(job, progress, JobState.RUNNING, "Making the clip.")
     clip = make_clip(job, shot, models, progress)
     clip.save(job.clip_json)
-    (job.preview / "clip.mp4").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # on Windows a player may have it open
+        (job.preview / "clip.mp4").unlink(missing_ok=True)
     shutil.rmtree(job.resume, ignore_errors=True)
     seconds = sum(clip.duration_s.values())
     return _move(job, progress, JobState.DONE, f"{clip.frame_count} frames in {seconds:.0f} s.")
