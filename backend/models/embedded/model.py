@@ -28,7 +28,7 @@ from .raster_clip import RasterClip
 IN_CHANNELS = 3 * CHANNELS + 2 * STEP
 NULL_TEXT_CHANNELS = 8
 PROJECTION_SCALE = 2
-_FRAMES_AT_ONCE = 32
+_FRAMES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
