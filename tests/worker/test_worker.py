@@ -177,7 +177,7 @@ def test_damaged_jobs_fail_with_a_sentence_and_the_worker_lives_on(tmp_path, mak
 def test_a_full_disk_fails_the_job_and_the_state_stays_true(tmp_path, make_job, backend):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("needs the right to mount a small tmpfs")
     try:
