@@ -47,6 +47,19 @@ def new_speed_effect(editor: SequenceEditor, name: str, channel: int, source: An
     return strips(editor).new_effect(**arguments)
 
 
+def fcurves(owner: Any) -> list[Any]:
+    """The animation curves of a data-block: in the slot's bag of channels from 4.4 on, else in the action."""
+    animation = owner.animation_data
+    if animation is None or animation.action is None:
+        return []
+    if not hasattr(animation, "action_slot"):
+        return list(animation.action.fcurves)
+    bags = (
+        strip.channelbag(animation.action_slot) for layer in animation.action.layers for strip in layer.strips
+    )
+    return [curve for bag in bags if bag is not None for curve in bag.fcurves]
+
+
 def show_in_sequencer(scene: Scene) -> None:
     """From 5.0 on a workspace chooses its sequencer scene; where none is chosen, choose this one."""
     for window in bpy.context.window_manager.windows:

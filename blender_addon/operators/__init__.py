@@ -3,7 +3,7 @@
 
 import bpy
 
-from . import backend, demo, export_job, generate, look
+from . import backend, camera_move, demo, export_job, generate, look
 
 _CLASSES = (
     generate.SANAWM_OT_check_shot,
@@ -13,6 +13,7 @@ _CLASSES = (
     backend.SANAWM_OT_set_up_backend,
     backend.SANAWM_OT_cancel_set_up,
     demo.SANAWM_OT_add_demo_scene,
+    camera_move.SANAWM_OT_add_camera_move,
     look.SANAWM_OT_watch_clip,
     look.SANAWM_OT_show_job_folder,
     look.SANAWM_OT_open_log,

@@ -28,7 +28,9 @@ class SANAWM_PT_shot(SidebarPanel, Panel):
 
 
 def _draw_camera(layout: UILayout, context: Context, settings: SANAWM_PG_shot) -> None:
-    layout.prop(settings, "camera")
+    row = layout.row(align=True)
+    row.prop(settings, "camera")
+    row.operator_menu_enum("sanawm.add_camera_move", "move", text="", icon="CON_CAMERASOLVER")
     if settings.camera is not None:
         return
     try:
