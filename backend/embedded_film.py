@@ -15,8 +15,8 @@ from .conditioning.camera import pixel_frames
 from .models.embedded import EmbeddedConditioning, EmbeddedModel, RasterClipBuilder, projection_size
 from .models.refiner import composite
 from .models.stage1 import CarryPlan
-from .projection import project
-from .protocol import Blockout, CameraPath
+from .projection import hatched, project
+from .protocol import Blockout, CameraPath, Preset
 from .protocol.limits import STREAMING_CHUNK
 
 # A chunk, its latents, and the look that they were sampled with.
@@ -89,14 +89,14 @@ class EmbeddedFilm:
         return iter([(pixel_frames(slice(0, self.chunks[-1].stop)), None, None)])
 
     def render(
-        self, changes: Iterator[Change], strength: float, first: int, check: Callable[[], None]
+        self, changes: Iterator[Change], preset: Preset, first: int, check: Callable[[], None]
     ) -> Iterator[np.ndarray]:
         """Finished frames (N, H, W, 3) uint8 from frame `first` on, a portion at a time.
 
         Portions end at frames 24, 48, ..., in every variant, as the chunks of a causal clip do.
 
         Args:
-            strength: how much of the change to add, 0..1.
+            preset: says how much of the change to add, and whether to mark what the first frame never saw.
             first: a frame that a portion begins with.
             check: called after each frame; whatever it raises ends the clip.
         """
@@ -110,7 +110,11 @@ class EmbeddedFilm:
                 finished = frame.base
                 if residual is not None:
                     change = residual[index - frames.start], sky[index - frames.start]
-                    finished = composite(frame.base, *change, frame.visible, frame.is_sky, strength)
+                    finished = composite(
+                        frame.base, *change, frame.visible, frame.is_sky, preset.network_blend
+                    )
+                if preset.marks_unseen:
+                    finished = hatched(finished, frame.visible)
                 portion.append((finished * 255 + 0.5).clip(0, 255).astype(np.uint8))
                 check()
                 if index == last or (index and index % STREAMING_CHUNK == 0):

@@ -104,7 +104,7 @@ def make_clip(job: JobFolder, shot: Shot, models: Models, progress: Progress) ->
         else:
             sampled = overlap.ahead(_sampled(shot, network, film, finished, stages))
             changes = overlap.ahead(film.changes(sampled))
-        frames = film.render(changes, preset.network_blend, writer.frames_written, progress.check)
+        frames = film.render(changes, preset, writer.frames_written, progress.check)
         for portion in overlap.ahead(frames):
             writer.write(portion)
             progress.event("frames", count=writer.frames_written)

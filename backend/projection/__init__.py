@@ -2,5 +2,6 @@
 """Rays into the blockout, and the first frame seen from every pose of the camera path."""
 
 from .projected import ProjectedFrame, project
+from .unseen import hatched
 
-__all__ = ["ProjectedFrame", "project"]
+__all__ = ["ProjectedFrame", "hatched", "project"]

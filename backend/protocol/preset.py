@@ -35,6 +35,7 @@ class Preset:
         refiner_window: latent frames of history the refiner sees.
         network_blend: how much of the network's residual the embedded model adds to its guided projection of
             the first frame, 0..1; other models ignore it.
+        marks_unseen: hatch what the first frame never saw; for a preview, of the embedded model only.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Preset:
     refiner: bool = False
     refiner_window: int = 11
     network_blend: float = 0.0
+    marks_unseen: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(int(side) for side in self.image_size))

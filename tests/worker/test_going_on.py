@@ -120,6 +120,20 @@ def test_the_three_variants_film_the_same_shot_and_say_what_was_trained(tmp_path
         assert 0 < difference.mean() < 3, f"{variant}: {difference.mean():.2f}"
 
 
+def test_a_preview_hatches_what_the_first_frame_never_saw_and_nothing_else(tmp_path, make_job):
+    plain = replace(preset("bidirectional"), network_blend=0.0)
+    clips = {}
+    for marks in (False, True):
+        job = make_job(tmp_path, samples=25, preset=replace(plain, marks_unseen=marks))
+        assert make(job).state == "done"
+        clips[marks] = pixels(job).reshape(25, 96, 160, 3)
+    change = np.abs(clips[True] - clips[False]).max(axis=-1)
+    assert change[0].mean() < 0.5, "the first frame is seen whole; the encoder looks a little ahead"
+    # The camera drives to the right: what comes in there was never seen.
+    unseen, seen = change[-1, :, 155:].mean(), change[-1, 30:60, 20:60].mean()
+    assert unseen > 10 and unseen > 5 * seen, (unseen, seen)
+
+
 def test_a_longer_clip_of_the_student_begins_like_a_shorter_one(tmp_path, make_job):
     clips = []
     for samples in (25, 49):

@@ -140,7 +140,10 @@ BREAKAGES = {
         lambda job: _edit(job, lambda r: r["preset"].update(image_size="wide")),
         "shot.json is not usable",
     ),
-    "model": (lambda job: _edit(job, lambda r: r["preset"].update(model="gigantic")), "weights of the model gigantic"),
+    "model": (
+        lambda job: _edit(job, lambda r: r["preset"].update(model="gigantic")),
+        "weights of the model gigantic",
+    ),
     "no_frame": (lambda job: job.first_frame_png.unlink(), "first_frame.png is missing"),
     "half_frame": (
         lambda job: job.first_frame_png.write_bytes(job.first_frame_png.read_bytes()[:60]),
