@@ -130,8 +130,8 @@ def test_a_preview_hatches_what_the_first_frame_never_saw_and_nothing_else(tmp_p
     change = np.abs(clips[True] - clips[False]).max(axis=-1)
     assert change[0].mean() < 0.5, "the first frame is seen whole; the encoder looks a little ahead"
     # The camera drives to the right: what comes in there was never seen.
-    unseen, seen = change[-1, :, 155:].mean(), change[-1, 30:60, 20:60].mean()
-    assert unseen > 10 and unseen > 5 * seen, (unseen, seen)
+    assert change[-1, :, 155:].max() > 40
+    assert (change[-1] < 6).mean() > 0.6, "most of the picture was seen"
 
 
 def test_a_longer_clip_of_the_student_begins_like_a_shorter_one(tmp_path, make_job):
