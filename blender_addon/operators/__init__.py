@@ -3,7 +3,7 @@
 
 import bpy
 
-from . import backend, camera_move, demo, export_job, generate, look
+from . import backend, camera_move, compare, demo, export_job, generate, look
 
 _CLASSES = (
     generate.SANAWM_OT_check_shot,
@@ -14,6 +14,7 @@ _CLASSES = (
     backend.SANAWM_OT_cancel_set_up,
     demo.SANAWM_OT_add_demo_scene,
     camera_move.SANAWM_OT_add_camera_move,
+    compare.SANAWM_OT_overlay,
     look.SANAWM_OT_watch_clip,
     look.SANAWM_OT_show_job_folder,
     look.SANAWM_OT_open_log,

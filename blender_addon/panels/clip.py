@@ -9,6 +9,7 @@ from bpy.types import Context, Panel, UILayout
 
 from ...backend.protocol import FPS, JobState
 from .. import session, shots
+from ..compare.overlay import overlay_of, shown_overlay
 from ..followed_job import FollowedJob
 from ..properties import presets
 from .parts import SidebarPanel, draw_online_access, draw_sentence, duration_in_words, reads_prompt
@@ -116,9 +117,19 @@ def _progress_in_words(job: FollowedJob) -> str:
 def _draw_outcome(layout: UILayout, context: Context, job: FollowedJob) -> None:
     sentence, icon = _outcome_in_words(job)
     draw_sentence(layout, context, sentence, icon)
+    if job.is_done:
+        _draw_overlay(layout, context)
     row = layout.row()
     row.operator("sanawm.show_job_folder", text="Job Folder", icon="FILE_FOLDER")
     row.operator("sanawm.open_log", icon="TEXT")
+
+
+def _draw_overlay(layout: UILayout, context: Context) -> None:
+    shown = shown_overlay(context.scene)
+    row = layout.row(align=True)
+    row.operator("sanawm.overlay", icon="IMAGE_BACKGROUND", depress=shown is not None)
+    if shown is not None:
+        row.prop(overlay_of(shown), "alpha", text="", slider=True)
 
 
 def _stray_in_words(job: FollowedJob) -> str:

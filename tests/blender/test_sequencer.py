@@ -2,72 +2,16 @@
 """The strip: which clip frame is seen at which scene frame, read off rendered pixels."""
 
 import math
-import subprocess
-from pathlib import Path
 
 import bpy
 import numpy as np
 import pytest
 
-FPS = 16
-ROOT = Path(__file__).parents[2]
-SIZE = (96, 64)
-# Each frame carries its number in three fields of gray, one for each decimal digit.
-NUMBERED_CLIP = """
-import shutil, sys
-from pathlib import Path
-import numpy as np
-from backend.video import ClipWriter
-target, count = Path(sys.argv[1]), int(sys.argv[2])
-frames = np.zeros((count, 64, 96, 3), np.uint8)
-for field, power in enumerate((100, 10, 1)):
-    digits = np.arange(count) // power % 10
-    frames[:, :, field * 32 : field * 32 + 32] = (15 + 25 * digits)[:, None, None, None]
-with ClipWriter(target.parent / "preview", (96, 64), 16, {}) as writer:
-    for chunk in np.split(frames, range(25, count, 24)):
-        writer.write(chunk)
-        if len(sys.argv) > 3:
-            shutil.copy(writer.growing, target.with_name(f"{writer.frames_written}.mp4"))
-    writer.finish(target)
-"""
-LONG, SHORT = 961, 49
+from tests import numbered_clip
+from tests.numbered_clip import FPS, LONG, SHORT, SIZE
+
 # In clip frames. Blender shows the nearest one, before 4.4 the one before.
 OFF = 0.5 + 1e-3 if bpy.app.version >= (4, 4) else 1.0
-
-
-@pytest.fixture(scope="session")
-def numbered_clips(backend_python, tmp_path_factory):
-    """Clips by frame count, written as the backend writes its clips."""
-    clips = {}
-    for count in (LONG, SHORT):
-        clips[count] = tmp_path_factory.mktemp("clip") / "clip.mp4"
-        command = [str(backend_python), "-c", NUMBERED_CLIP, str(clips[count]), str(count)]
-        subprocess.run(command, cwd=ROOT, check=True, timeout=120)
-    return clips
-
-
-@pytest.fixture
-def finished_job(protocol, numbered_clips, tmp_path):
-    """Gives the folder of a job whose clip is the numbered one."""
-
-    def make(scene, count, frame_start=1, frame_end=None, pose_offset=0, seed=7):
-        fps = scene.render.fps / scene.render.fps_base
-        samples = count + pose_offset
-        if frame_end is None:
-            frame_end = frame_start + math.ceil((samples - 1) / FPS * fps) - 1
-        camera = protocol.CameraPath(
-            np.tile(np.eye(4), (samples, 1, 1)), np.tile([80.0, 80, 48, 32], (samples, 1)), SIZE
-        )
-        preset = protocol.Preset("Test", "For the test", "embedded", SIZE)
-        source = protocol.Source("", scene.name, "Camera", frame_start, frame_end, fps)
-        shot = protocol.Shot("010_0010", "Shot", camera, "", "", seed, preset, source)
-        header = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + bytes([0, 0, 0, 96, 0, 0, 0, 64])
-        job = protocol.JobFolder.create(tmp_path / "jobs", shot, header)
-        job.clip_mp4.write_bytes(numbered_clips[count].read_bytes())
-        protocol.Clip(count, SIZE, pose_offset, preset.to_record(), seed, {}, {}).save(job.clip_json)
-        return job
-
-    return make
 
 
 @pytest.fixture
@@ -88,8 +32,7 @@ def all_strips(scene):
 
 
 def test_a_growing_clip_is_a_strip_of_what_is_there(scene, backend_python, tmp_path):
-    command = [str(backend_python), "-c", NUMBERED_CLIP, str(tmp_path / "clip.mp4"), "73", "keep each state"]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    numbered_clip.write(backend_python, tmp_path / "clip.mp4", 73, keep_each_state=True)
     editor = scene.sequence_editor_create()
     strips = editor.strips if hasattr(editor, "strips") else editor.sequences
     for count in (25, 49, 73):

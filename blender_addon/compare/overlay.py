@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The clip over the blockout in the viewport: a background image of the shot's camera, true in time and in place."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import bpy
+from bpy.types import Camera, CameraBackgroundImage, Scene
+
+from ...backend.protocol import FPS, Clip, JobFolder, ProtocolError, Source
+from ..timeline import scene_fps
+
+_MARK = "sana_wm_overlay"
+ALPHA = 0.5
+
+
+def overlay_of(camera: Camera) -> CameraBackgroundImage | None:
+    """The camera's overlay, shown or hidden."""
+    return next((b for b in camera.background_images if b.image is not None and _MARK in b.image), None)
+
+
+def shown_overlay(scene: Scene) -> Camera | None:
+    """The camera in the scene whose overlay is shown, if there is one."""
+    for object_ in scene.objects:
+        if object_.type == "CAMERA" and object_.data.show_background_images:
+            background = overlay_of(object_.data)
+            if background is not None and background.show_background_image:
+                return object_.data
+    return None
+
+
+def show_overlay(scene: Scene, job: JobFolder) -> CameraBackgroundImage:
+    """Lay a finished job's clip in front of what its camera sees; another take's overlay gives way.
+
+    The clip is cut from the middle of the camera's picture, and so FIT brings the two together.
+
+    Raises:
+        ProtocolError: the job has no clip, Blender cannot read it, or its camera is not in the file.
+    """
+    if not job.clip_mp4.is_file():
+        raise ProtocolError(f"{job.name} has no clip; generate the shot again.")
+    clip, source = job.clip(), job.shot().source
+    filmed_by = bpy.data.objects.get(source.camera)
+    if filmed_by is None or filmed_by.type != "CAMERA":
+        raise ProtocolError(f"The camera {source.camera} of {job.name} is not in this file any more.")
+    camera = filmed_by.data
+    background = overlay_of(camera) or camera.background_images.new()
+    background.image = _movie(job.clip_mp4)
+    background.source, background.alpha = "IMAGE", ALPHA
+    background.display_depth, background.frame_method = "FRONT", "FIT"
+    background.show_background_image = camera.show_background_images = True
+    _keep_time(scene, camera, background, clip, source)
+    return background
+
+
+def hide_overlay(camera: Camera) -> None:
+    """Take the overlay out of sight; its opacity is kept."""
+    background = overlay_of(camera)
+    if background is not None:
+        background.show_background_image = False
+
+
+def _movie(path: Path) -> bpy.types.Image:
+    image = bpy.data.images.load(str(path), check_existing=True)
+    if image.source != "MOVIE" or image.size[0] == 0:
+        bpy.data.images.remove(image)
+        raise ProtocolError(f"Blender cannot read {path}; generate the shot again.")
+    image[_MARK] = True
+    return image
+
+
+def _keep_time(
+    scene: Scene, camera: Camera, background: CameraBackgroundImage, clip: Clip, source: Source
+) -> None:
+    """Blender shows one clip frame a scene frame; a driver sets off what that is wrong by."""
+    fps = scene_fps(scene)
+    start = source.frame_start + clip.pose_offset / FPS * fps
+    first, length = round(start), (clip.frame_count - 1) / FPS * fps
+    user = background.image_user
+    user.frame_start, user.use_auto_refresh, user.use_cyclic = first, True, False
+    # In scene frames: Blender keeps to them before it adds the offset.
+    user.frame_duration = frames = math.ceil(length) + 1
+    index = camera.background_images[:].index(background)
+    driver = camera.driver_add(f"background_images[{index}].image_user.frame_offset").driver
+    driver.type = "SCRIPTED"
+    # The nearest clip frame, as in the sequencer. So simple an expression runs in files that are not trusted.
+    driver.expression = (
+        f"int(min(max(frame-{start:.6g},0),{length:.6g})*{FPS / fps:.9g}+0.5)"
+        f"-int(min(max(frame-{first},0),{frames - 1}))"
+    )
