@@ -36,6 +36,12 @@ class RecordingLayout:
         self.shown.append(label if text is None else text)
         return SimpleNamespace()
 
+    def operator_menu_enum(self, name, property, text=None, **_options):
+        operator = getattr(bpy.ops, name.partition(".")[0])
+        kind = getattr(operator, name.partition(".")[2]).get_rna_type()
+        assert property in kind.properties
+        self.shown.append(kind.name if text is None else text)
+
     def label(self, text="", **_options):
         self.shown.append(text)
 
