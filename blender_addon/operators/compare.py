@@ -35,4 +35,5 @@ class SANAWM_OT_overlay(Operator):
             return {"CANCELLED"}
         if context.region_data is not None:
             context.region_data.view_perspective = "CAMERA"
+            context.space_data.overlay.show_overlays = True  # without them it would not be drawn
         return {"FINISHED"}
