@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import bpy
-from bpy.types import ImageFormatSettings, Scene, SequenceEditor, UILayout
+from bpy.types import Context, ImageFormatSettings, Scene, SequenceEditor, UILayout
 
 # From 4.5 on, a path property must say so, or the field turns red at the // of the .blend's folder.
 BLEND_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5) else set()
@@ -45,6 +45,11 @@ def new_speed_effect(editor: SequenceEditor, name: str, channel: int, source: An
     else:
         arguments |= {"frame_end": end, "seq1": source}
     return strips(editor).new_effect(**arguments)
+
+
+def sequencer_scene(context: Context) -> Scene:
+    """The scene whose strips the sequencer shows: from 5.0 on the workspace's own choice."""
+    return getattr(context, "sequencer_scene", None) or context.scene
 
 
 def fcurves(owner: Any) -> list[Any]:

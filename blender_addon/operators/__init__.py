@@ -3,7 +3,7 @@
 
 import bpy
 
-from . import backend, camera_move, compare, demo, export_job, generate, look
+from . import backend, camera_move, compare, demo, export_job, generate, look, takes
 
 _CLASSES = (
     generate.SANAWM_OT_check_shot,
@@ -15,6 +15,10 @@ _CLASSES = (
     demo.SANAWM_OT_add_demo_scene,
     camera_move.SANAWM_OT_add_camera_move,
     compare.SANAWM_OT_overlay,
+    takes.SANAWM_OT_pick_take,
+    takes.SANAWM_OT_remove_take,
+    takes.SANAWM_OT_settings_of_take,
+    takes.SANAWM_OT_go_on_from_take,
     look.SANAWM_OT_watch_clip,
     look.SANAWM_OT_show_job_folder,
     look.SANAWM_OT_open_log,

@@ -3,9 +3,9 @@
 
 import bpy
 
-from . import clip, more, shot
+from . import clip, more, shot, take
 
-_CLASSES = (shot.SANAWM_PT_shot, clip.SANAWM_PT_clip, more.SANAWM_PT_more)
+_CLASSES = (shot.SANAWM_PT_shot, clip.SANAWM_PT_clip, more.SANAWM_PT_more, take.SANAWM_PT_take)
 
 
 def register() -> None:

@@ -11,46 +11,9 @@ from types import SimpleNamespace
 import bpy
 import pytest
 
+from tests.recording_layout import RecordingLayout
+
 PANELS = ("SANAWM_PT_shot", "SANAWM_PT_clip", "SANAWM_PT_more")
-
-
-class RecordingLayout:
-    """Stands in for UILayout: refuses what Blender would not find, and keeps every text that is shown."""
-
-    def __init__(self, shown=None):
-        self.shown = [] if shown is None else shown
-
-    def _part(self, **_options):
-        return RecordingLayout(self.shown)
-
-    row = column = box = split = _part
-
-    def prop(self, data, name, **options):
-        self.shown.append(options.get("text") or data.bl_rna.properties[name].name)
-
-    textbox = prop
-
-    def operator(self, name, text=None, **_options):
-        operator = getattr(bpy.ops, name.partition(".")[0])
-        label = getattr(operator, name.partition(".")[2]).get_rna_type().name
-        self.shown.append(label if text is None else text)
-        return SimpleNamespace()
-
-    def operator_menu_enum(self, name, property, text=None, **_options):
-        operator = getattr(bpy.ops, name.partition(".")[0])
-        kind = getattr(operator, name.partition(".")[2]).get_rna_type()
-        assert property in kind.properties
-        self.shown.append(kind.name if text is None else text)
-
-    def label(self, text="", **_options):
-        self.shown.append(text)
-
-    def progress(self, factor=0.0, text="", type="BAR"):
-        assert 0 <= factor <= 1
-        self.shown.append(text)
-
-    def separator(self, **_options):
-        pass
 
 
 def drawn(*names):

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Takes: clips of one shot that lie over each other in the sequencer. One is picked, the rest are muted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+from bpy.types import Scene
+
+from ..backend.protocol import JobFolder, ProtocolError, Shot
+from . import compat
+from .properties import presets
+
+_MARK = "sana_wm"
+
+
+def is_take(strip: Any) -> bool:
+    """Whether a strip is a clip that was placed here."""
+    return strip is not None and strip.type == "MOVIE" and _MARK in strip
+
+
+def job_of(strip: Any) -> JobFolder:
+    """The job that made a take; its folder may be gone."""
+    return JobFolder(bpy.path.abspath(strip[_MARK]["job"]))
+
+
+def takes_of(scene: Scene, shot_code: str) -> list[Any]:
+    """All takes of a shot, the lowest channel first."""
+    strips = (s for s in compat.strips(scene.sequence_editor) if is_take(s) and s[_MARK]["shot"] == shot_code)
+    return sorted(strips, key=lambda strip: strip.channel)
+
+
+def pick(scene: Scene, strip: Any) -> None:
+    """Show this take of its shot and no other."""
+    for take in takes_of(scene, strip[_MARK]["shot"]):
+        for part in (take, *_effects_on(scene, take)):
+            part.mute = take != strip
+
+
+def remove(scene: Scene, strip: Any) -> None:
+    """Take a take out of the sequencer, with its speed effect; its job folder stays."""
+    strips = compat.strips(scene.sequence_editor)
+    for part in (*_effects_on(scene, strip), strip):
+        strips.remove(part)
+
+
+def settings_again(scene: Scene, strip: Any) -> list[str]:
+    """Set the scene's shot up as it was for this take.
+
+    Returns:
+        What could not be set again, a sentence each.
+
+    Raises:
+        ProtocolError: the take's job folder is gone or damaged.
+    """
+    shot, settings, missing = _shot_of(strip), scene.sana_wm, []
+    settings.code, settings.seed = shot.code, min(shot.seed, 2**31 - 1)
+    settings.prompt, settings.prompt_text = shot.prompt, None
+    settings.negative_prompt = shot.negative_prompt
+    settings.range_source = "CUSTOM"
+    settings.frame_start, settings.frame_end = round(shot.source.frame_start), round(shot.source.frame_end)
+    camera = bpy.data.objects.get(shot.source.camera)
+    if camera is not None and camera.type == "CAMERA":
+        settings.camera = camera
+    else:
+        missing.append(f"Its camera {shot.source.camera} is not in this file any more.")
+    stem = next((stem for stem, preset in presets().items() if preset.name == shot.preset.name), None)
+    if stem is not None:
+        settings.preset = stem
+    else:
+        missing.append(f"Its preset {shot.preset.name} is not part of this version.")
+    return missing
+
+
+def go_on_from(scene: Scene, strip: Any) -> None:
+    """The next clip begins with the last frame of this take.
+
+    Raises:
+        ProtocolError: the take's last frame is not in its job folder any more.
+    """
+    last_frame = job_of(strip).preview / "latest.png"
+    if not last_frame.is_file():
+        raise ProtocolError(f"{strip.name} has lost its last frame: there is no {last_frame}.")
+    scene.sana_wm.first_frame_source = "IMAGE"
+    scene.sana_wm.first_frame_path = str(last_frame)
+
+
+def _shot_of(strip: Any) -> Shot:
+    job = job_of(strip)
+    if not job.path.is_dir():
+        raise ProtocolError(f"The job folder of {strip.name} is gone: {job.path}.")
+    return job.shot()
+
+
+def _effects_on(scene: Scene, strip: Any) -> list[Any]:
+    """The effect strips above a take that show nothing without it."""
+    strips = compat.strips(scene.sequence_editor)
+    return [s for s in strips if getattr(s, "input_count", 0) == 1 and s.input_1 == strip]
