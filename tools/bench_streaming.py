@@ -37,8 +37,6 @@ JOB_SIZE = (320, 192)
 SIZES = Sizes(hidden_size=224, decoder_channels=16, cells=(4, 7))
 # Chunk 0 is longer, and chunk 1 is the first of its shape.
 LEFT_OUT, COMPARED, REPEATS = 2, 10, 2
-# glibc otherwise moves this threshold while it runs, and peaks of equal jobs differ by 5 % instead of 3 %.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 # glibc otherwise moves this threshold while it runs, and peaks of equal small runs differ by some per cent.
 HELD_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 TARGETS = {

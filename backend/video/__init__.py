@@ -2,6 +2,6 @@
 """Frames to a clip that plays while it grows."""
 
 from .provenance import tags, versions
-from .writer import ClipWriter, VideoError, check_size
+from .writer import ClipWriter, VideoError
 
-__all__ = ["ClipWriter", "VideoError", "check_size", "tags", "versions"]
+__all__ = ["ClipWriter", "VideoError", "tags", "versions"]
