@@ -15,7 +15,7 @@ from .records import from_record
 
 SCHEMA_VERSION = 1
 
-_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
+CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Shot:
     blockout: Blockout | None = None
 
     def __post_init__(self) -> None:
-        if not _CODE.fullmatch(self.code):
+        if not CODE.fullmatch(self.code):
             raise ProtocolError(
                 f"The shot code {self.code!r} must consist of letters, digits and underscores, "
                 "and begin with a letter or digit."
