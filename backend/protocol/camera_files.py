@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def _array(path: Path) -> np.ndarray:
             return array.astype(np.float64)
     except FileNotFoundError as error:
         raise ProtocolError(f"The camera file {path} is missing.") from error
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, tokenize.TokenError) as error:
         raise ProtocolError(f"{path.name} is not an array that numpy can read: {error}.") from error
     raise ProtocolError(f"{path.name} does not hold one array of numbers.")
 

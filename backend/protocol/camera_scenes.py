@@ -65,7 +65,9 @@ def _transforms_lens(said: dict, where: str, given: Given) -> tuple[tuple[int, i
 
     def number(name: str, otherwise: float | None = None) -> float | None:
         value = said.get(name, otherwise)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ProtocolError(f"{where}: {name} must be a number, not {value!r}.")
         return value
 

@@ -178,6 +178,11 @@ TUM_LINE, KITTI_LINE = "0 0 0 0 0 0 0 1", "1 0 0 0 0 1 0 0 0 0 1 0"
         ("CHAN", "1 0 0 0 0 0 0 180\n", "Line 1 of camera.chan has a field of view"),
         ("TRANSFORMS", '{\n"frames": [}', "Line 2 of transforms.json is not readable JSON"),
         ("TRANSFORMS", "{}", "no list of frames"),
+        (
+            "TRANSFORMS",
+            '{"w": 1e999, "h": 9, "frames": [{"transform_matrix": [[1,0,0,0],[0,1,0,0],[0,0,1,0]]}]}',
+            "w must",
+        ),
         ("TRANSFORMS", '{"frames": [{"file_path": "a"}]}', r"Frame 1 \(a\) .* no transform_matrix"),
         (
             "TRANSFORMS",
