@@ -214,7 +214,7 @@ class _Stages:
         self._progress.check()
 
     def looked(self) -> None:
-        """Said once a latent frame."""
+        """Called for every frame, said once a latent frame."""
         self._looked += 1
         if self._interleaved or self._looked % limits.TEMPORAL_STRIDE != 1:
             self.check()

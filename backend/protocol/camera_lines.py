@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from . import atomic
-from .camera_parsing import Given, parse_numbers, read_text
+from .camera_parsing import Given, parse_numbers, read_camera_text
 from .camera_path import FPS, CameraPath
 from .camera_sampling import (
     BLENDER_FROM_OPENCV_WORLD,
@@ -32,7 +32,7 @@ def read_realestate10k(path: Path, given: Given) -> Recorded:
     """
     width, height = given.require_size(path.name)
     layout = "a timestamp, fx fy cx cy, two zeros and twelve numbers of w2c"
-    first_line = read_text(path).partition("\n")[0]
+    first_line = read_camera_text(path).partition("\n")[0]
     titled = len(first_line.split()) != 19
     lines = list(_number_lines(path, {19}, layout, skipped=int(titled)))
     for number, values in lines:
@@ -164,7 +164,7 @@ def _number_lines(
     path: Path, counts: set[int], layout: str, skipped: int = 0
 ) -> Iterator[tuple[int, list[float]]]:
     """Yields (line number, numbers) of each line that is neither empty nor a comment."""
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_camera_text(path).splitlines(), start=1):
         words = line.split()
         if number > skipped and words and not line.lstrip().startswith("#"):
             yield number, parse_numbers(words, counts, f"Line {number} of {path.name}", layout)

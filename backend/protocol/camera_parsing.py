@@ -12,6 +12,7 @@ import numpy as np
 
 from .camera_path import FPS
 from .errors import ProtocolError
+from .text_files import read_text
 
 
 @dataclass(frozen=True)
@@ -49,22 +50,15 @@ class Given:
         return np.arange(count) / self.fps
 
 
-def read_text(path: Path) -> str:
+def read_camera_text(path: Path) -> str:
     """The file as UTF-8 text; ProtocolError if it is missing or is none."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise ProtocolError(f"The camera file {path} is missing.") from error
-    except OSError as error:
-        raise ProtocolError(f"The camera file {path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ProtocolError(f"{path.name} is not a text file.") from error
+    return read_text(path, "camera file", "choose a text file")
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """The file as a JSON object; ProtocolError with the line if it is none."""
     try:
-        value = json.loads(read_text(path))
+        value = json.loads(read_camera_text(path))
     except json.JSONDecodeError as error:
         raise ProtocolError(
             f"Line {error.lineno} of {path.name} is not readable JSON: {error.msg}."

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from . import atomic
-from .camera_parsing import Given, parse_numbers, read_json_object, read_text
+from .camera_parsing import Given, parse_numbers, read_json_object, read_camera_text
 from .camera_path import CameraPath
 from .camera_sampling import (
     BLENDER_FROM_OPENCV_WORLD,
@@ -103,7 +103,7 @@ def read_colmap(path: Path, given: Given) -> Recorded:
     """
     cameras = _colmap_cameras(path / "cameras.txt")
     rows = []
-    lines = iter(enumerate(read_text(path / "images.txt").splitlines(), start=1))
+    lines = iter(enumerate(read_camera_text(path / "images.txt").splitlines(), start=1))
     for number, line in lines:
         if not line.strip() or line.startswith("#"):
             continue
@@ -136,7 +136,7 @@ def read_colmap(path: Path, given: Given) -> Recorded:
 def _colmap_cameras(path: Path) -> dict[int, tuple[tuple[int, int], list[float]]]:
     """Camera id -> image size and fx, fy, cx, cy."""
     cameras = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_camera_text(path).splitlines(), start=1):
         words = line.split()
         if not words or line.startswith("#"):
             continue

@@ -14,6 +14,7 @@ from . import atomic
 from .errors import ProtocolError
 from .limits import Finding
 from .shot import CODE
+from .text_files import read_text
 
 MAX_TAKES = 99
 # What other tools call our columns.
@@ -115,7 +116,7 @@ def read_shot_list(path: Path) -> tuple[list[ShotRow], list[Finding]]:
     Raises:
         ProtocolError: the file is missing, is not UTF-8 text, or has no row of column names with "code".
     """
-    records = _records(_text(path))
+    records = _records(read_text(path, "shot list", 'save it as "CSV UTF-8"'))
     _line, header, broken = next(records, (1, [], ""))
     columns = [_column(cell) for cell in header]
     if broken or "code" not in columns:
@@ -150,17 +151,6 @@ def read_shot_list(path: Path) -> tuple[list[ShotRow], list[Finding]]:
         names = ", ".join(filter(None, unknown))
         findings.append(Finding(False, f"{path.name} has columns that are not read: {names}."))
     return rows, findings
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise ProtocolError(f"The shot list {path} is missing.") from error
-    except OSError as error:
-        raise ProtocolError(f"The shot list {path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ProtocolError(f'{path.name} is not UTF-8 text; save it as "CSV UTF-8".') from error
 
 
 def _records(text: str):

@@ -10,6 +10,7 @@ from pathlib import Path, PureWindowsPath
 from . import atomic
 from .errors import ProtocolError
 from .shot_list import ShotRow
+from .text_files import read_text
 from .timeline_edit import Edit, Placed, row_for_cut
 
 # Frames per second -> frames that a second of timecode counts, without dropped numbers.
@@ -72,7 +73,8 @@ def read_edl(path: Path, fps: float, first_frame: int = 1) -> Edit:
     """
     base = _base(fps)
     title, events = path.stem, []
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    text = read_text(path, "edit decision list", "choose a text file")
+    for number, line in enumerate(text.splitlines(), start=1):
         where = f"Line {number} of {path.name}"
         line = line.strip()
         if line.startswith("TITLE:"):
@@ -152,15 +154,6 @@ def _frame(timecode: str, base: int, where: str) -> int:
     if minutes > 59 or seconds > 59 or frames >= base:
         raise ProtocolError(f"{where}: {timecode} is no timecode at {base} frames per second.")
     return ((hours * 60 + minutes) * 60 + seconds) * base + frames
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise ProtocolError(f"The edit decision list {path} is missing.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"{path.name} cannot be read as text: {error}.") from error
 
 
 def _one_line(text: str) -> str:

@@ -150,18 +150,17 @@ class TemporalShortConv(nn.Module):
             crosses_chunks: whether the causal half sees earlier chunks at all.
         """
         if tail is not None and crosses_chunks:
-            tailed = torch.cat([tail, x], dim=1)
-            whole = slice(0, tailed.shape[1])
-            return self._mirrored(tailed, whole)[:, self.reach :]
+            return self._mirrored(torch.cat([tail, x], dim=1))[:, self.reach :]
         before = self.reach if crosses_chunks else 0
         parts = []
         for chunk in chunks:
             first = max(0, chunk.start - before)
-            parts.append(self._mirrored(x, slice(first, chunk.stop))[:, chunk.start - first :])
+            parts.append(self._mirrored(x[:, first : chunk.stop])[:, chunk.start - first :])
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def _mirrored(self, x: Tensor, frames: slice) -> Tensor:
+    def _mirrored(self, x: Tensor) -> Tensor:
+        """One chunk and what it sees before it, zeros around."""
         taps = torch.cat([self.weight, self.weight[..., :-1].flip(-1)], dim=-1).unsqueeze(-1)
-        images = x[:, frames].permute(0, 3, 1, 2)  # (B,C,T,S), channels last in memory
+        images = x.permute(0, 3, 1, 2)  # (B,C,T,S), channels last in memory
         out = F.conv2d(images, taps, padding=(self.reach, 0), groups=self.weight.shape[0])
         return out.permute(0, 2, 3, 1)
