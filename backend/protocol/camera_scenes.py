@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from . import atomic
-from .camera_parsing import Given, parse_numbers, read_json_object, read_camera_text
+from .camera_parsing import Given, parse_numbers, read_camera_text, read_json_object
 from .camera_path import CameraPath
 from .camera_sampling import (
     BLENDER_FROM_OPENCV_WORLD,
