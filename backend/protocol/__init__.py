@@ -2,6 +2,7 @@
 """The contract between Blender and the backend: numpy and the standard library only."""
 
 from .blockout import Blockout
+from .camera_match import CameraMatch
 from .camera_path import FPS, CameraPath, CoverCrop, cover_crop
 from .clip import Clip
 from .errors import ProtocolError
@@ -18,6 +19,7 @@ __all__ = [
     "FPS",
     "SCHEMA_VERSION",
     "Blockout",
+    "CameraMatch",
     "CameraPath",
     "Clip",
     "CoverCrop",

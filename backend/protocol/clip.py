@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import atomic
+from .camera_match import CameraMatch
 from .camera_path import FPS
 from .records import from_record
 from .shot import SCHEMA_VERSION, check_schema_version
@@ -28,6 +29,7 @@ class Clip:
         versions: of this program, Python and the libraries that decide the pixels.
         duration_s: seconds each stage took.
         warnings: sentences for the user.
+        match: whether the clip follows its camera; None if nobody has measured it.
         ai_generated: always true; the mark that the clip carries.
         fps: always 16.
     """
@@ -41,6 +43,7 @@ class Clip:
     versions: dict[str, str]
     duration_s: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    match: CameraMatch | None = None
     ai_generated: bool = True
     fps: int = FPS
 
@@ -61,4 +64,6 @@ class Clip:
         record = atomic.read_json(path)
         check_schema_version(record, path.name)
         record.pop("schema_version")
+        if record.get("match") is not None:
+            record["match"] = CameraMatch.from_record(record["match"])
         return from_record(cls, record, "clip.json")
