@@ -14,6 +14,7 @@ class FollowedJob:
     """What the panel shows of a job.
 
     Attributes:
+        shot_code: of the shot that it makes.
         request_id: what the scene remembers it by.
         scene: what Blender knows the scene by until another file is loaded, whatever its name; None if the
             file has it no longer.
@@ -28,6 +29,7 @@ class FollowedJob:
     """
 
     folder: JobFolder
+    shot_code: str
     request_id: str
     scene: int | None
     scene_name: str

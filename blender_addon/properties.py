@@ -18,6 +18,7 @@ from bpy.props import (
 from bpy.types import Object, PropertyGroup, Scene, Text, WindowManager
 
 from ..backend.protocol import Preset, list_presets
+from ..backend.protocol.shot_list import MAX_TAKES
 from .compat import BLEND_RELATIVE
 from .paths import EXTENSION_ROOT
 
@@ -49,7 +50,7 @@ class SANAWM_PG_job(PropertyGroup):
 
 
 class SANAWM_PG_shot(PropertyGroup):
-    """The shot of a scene, saved with the .blend."""
+    """A shot of a scene, saved with the .blend; `name` is free text."""
 
     code: StringProperty(
         name="Shot Code",
@@ -101,6 +102,14 @@ class SANAWM_PG_shot(PropertyGroup):
     seed: IntProperty(
         name="Seed", description="The same shot, seed and machine give the same clip", default=0, min=0
     )
+    takes: IntProperty(
+        name="Takes",
+        description="How many clips a batch makes of this shot, each with the next seed",
+        default=1,
+        min=1,
+        max=MAX_TAKES,
+    )
+    is_selected: BoolProperty(name="Selected", description="Part of the next batch", default=True)
     jobs: CollectionProperty(type=SANAWM_PG_job, options={"HIDDEN"})
 
     def range_of(self, scene: Scene) -> tuple[int, int]:
@@ -112,6 +121,12 @@ class SANAWM_PG_shot(PropertyGroup):
     def prompt_in_full(self) -> str:
         """The text data-block if there is one, else the field."""
         return (self.prompt_text.as_string() if self.prompt_text else self.prompt).strip()
+
+
+def shot_settings(scene: Scene) -> SANAWM_PG_shot:
+    """The shot that the panels show: the active one of the scene's list, or the scene's own where there is no list."""
+    shots = scene.sana_wm_shots
+    return shots[min(scene.sana_wm_shot_index, len(shots) - 1)] if shots else scene.sana_wm
 
 
 class SANAWM_PG_finding(PropertyGroup):
@@ -133,12 +148,17 @@ _CLASSES = (SANAWM_PG_job, SANAWM_PG_shot, SANAWM_PG_finding, SANAWM_PG_check)
 def register() -> None:
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
+    # The jobs of all its shots are remembered in `sana_wm`, list or not.
     Scene.sana_wm = PointerProperty(type=SANAWM_PG_shot)
+    Scene.sana_wm_shots = CollectionProperty(type=SANAWM_PG_shot)
+    Scene.sana_wm_shot_index = IntProperty(name="Active Shot", min=0)
     WindowManager.sana_wm_check = PointerProperty(type=SANAWM_PG_check)
 
 
 def unregister() -> None:
     del WindowManager.sana_wm_check
+    del Scene.sana_wm_shot_index
+    del Scene.sana_wm_shots
     del Scene.sana_wm
     for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)

@@ -16,6 +16,7 @@ from ..backend.protocol import ProtocolError
 from . import paths, sequencer, timeline
 from .backend_process import BackendSetup, Child, find_backend, start_worker
 from .followed_job import FollowedJob
+from .properties import shot_settings
 from .supervisor import ACTIVE_INTERVAL_S, Project, Supervisor
 
 RECOVERY_INTERVAL_S = 5.0
@@ -99,6 +100,18 @@ def _scene(session_uid: int | None) -> Scene | None:
 host = BlenderHost()
 supervisor = Supervisor(host)
 setup: BackendSetup | None = None
+
+
+def latest_job(scene: Scene) -> FollowedJob | None:
+    """The job that was asked for last of the shot in the panel; without a list, of the scene."""
+    code = shot_settings(scene).code if scene.sana_wm_shots else ""
+    return supervisor.latest(scene.session_uid, code)
+
+
+def active_job(scene: Scene) -> FollowedJob | None:
+    """The same, if it is queued or running."""
+    job = latest_job(scene)
+    return job if job and job.is_active else None
 
 
 def start_setup(device: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A scene and its settings -> a Shot."""
+"""The settings of a shot in its scene -> a Shot."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from bpy.types import Context, Object, Scene
 from ..backend.protocol import CameraPath, Finding, Preset, ProtocolError, Shot, Source, limits
 from . import blockout, camera, first_frame, paths, timeline
 from .backend_process import find_backend
-from .properties import SANAWM_PG_finding, presets
+from .properties import SANAWM_PG_finding, SANAWM_PG_shot, presets, shot_settings
 
 
-def obstacle(scene: Scene) -> str:
+def obstacle(settings: SANAWM_PG_shot) -> str:
     """The first thing that is missing before a clip can be made here, in a sentence; else empty."""
     try:
-        _preset(scene)
+        _preset(settings)
         paths.jobs_root()
     except ProtocolError as error:
         return str(error)
-    return obstacle_in_scene(scene) or backend_obstacle()
+    return obstacle_in_scene(settings) or backend_obstacle()
 
 
 def backend_obstacle() -> str:
@@ -35,27 +35,28 @@ def backend_obstacle() -> str:
     return ""
 
 
-def obstacle_in_scene(scene: Scene) -> str:
+def obstacle_in_scene(settings: SANAWM_PG_shot) -> str:
     """The first thing that is missing before the shot can be written; what takes long is not looked at."""
-    settings = scene.sana_wm
+    scene = settings.id_data
     try:
-        preset = _preset(scene)
+        preset = _preset(settings)
         camera.shot_camera(scene, settings.camera, *settings.range_of(scene))
-        sample_count(scene, preset)
+        sample_count(settings, preset)
         if settings.first_frame_source == "IMAGE":
-            _first_frame_file(scene)
+            _first_frame_file(settings)
     except ProtocolError as error:
         return str(error)
     return ""
 
 
-def sample_count(scene: Scene, preset: Preset) -> int:
+def sample_count(settings: SANAWM_PG_shot, preset: Preset) -> int:
     """Camera samples, which are the clip's frames, of the longest clip that the range holds.
 
     Raises:
         ProtocolError: the range is too short or too long for the preset, or ends before it starts.
     """
-    count = timeline.sample_count(scene, *scene.sana_wm.range_of(scene), preset.variant)
+    scene = settings.id_data
+    count = timeline.sample_count(scene, *settings.range_of(scene), preset.variant)
     wrong = limits.check_length(count, preset)
     if wrong:
         raise ProtocolError(wrong.message)
@@ -63,9 +64,9 @@ def sample_count(scene: Scene, preset: Preset) -> int:
 
 
 def check(context: Context) -> list[Finding]:
-    """Follow the camera over the range and keep what is wrong or doubtful for the panel to show."""
+    """Follow the camera of the shot in the panel and keep what is wrong or doubtful for the panel to show."""
     try:
-        filmed = _film(context)
+        filmed = _film(context, shot_settings(context.scene))
         findings = limits.check(filmed.path, filmed.preset)
     except ProtocolError as error:
         findings = [Finding(True, str(error))]
@@ -75,21 +76,21 @@ def check(context: Context) -> list[Finding]:
     return findings
 
 
-def export(context: Context) -> tuple[Shot, bytes]:
-    """The scene's shot, and its first frame as PNG.
+def export(context: Context, settings: SANAWM_PG_shot) -> tuple[Shot, bytes]:
+    """A shot of the context's scene, and its first frame as PNG.
 
     Raises:
         ProtocolError: something is missing, or the model cannot film this; the message says what to do.
     """
     try:
-        return _export(context)
+        return _export(context, settings)
     finally:
         context.window_manager.progress_end()
 
 
-def _export(context: Context) -> tuple[Shot, bytes]:
-    scene, settings = context.scene, context.scene.sana_wm
-    filmed = _film(context)
+def _export(context: Context, settings: SANAWM_PG_shot) -> tuple[Shot, bytes]:
+    scene = settings.id_data
+    filmed = _film(context, settings)
     findings = limits.check(filmed.path, filmed.preset)
     _keep_findings(context, findings)
     limits.refuse_errors(findings)
@@ -100,7 +101,7 @@ def _export(context: Context) -> tuple[Shot, bytes]:
     _keep_findings(context, [*findings, *(Finding(False, warning) for warning in warnings)])
     shot = Shot(
         code=settings.code,
-        name=scene.name,
+        name=settings.name or scene.name,
         camera=filmed.path,
         prompt=settings.prompt_in_full(),
         negative_prompt=settings.negative_prompt.strip(),
@@ -113,7 +114,7 @@ def _export(context: Context) -> tuple[Shot, bytes]:
         blockout=geometry,
     )  # fmt: skip
     if settings.first_frame_source == "IMAGE":
-        return shot, first_frame.image_file(_first_frame_file(scene), filmed.path.image_size)
+        return shot, first_frame.image_file(_first_frame_file(settings), filmed.path.image_size)
     return shot, first_frame.render_blockout(scene, context.view_layer, filmed.camera, filmed.frame_start)
 
 
@@ -134,12 +135,12 @@ class _Filmed:
     path: CameraPath
 
 
-def _film(context: Context) -> _Filmed:
-    scene, settings = context.scene, context.scene.sana_wm
-    preset = _preset(scene)
+def _film(context: Context, settings: SANAWM_PG_shot) -> _Filmed:
+    scene = settings.id_data
+    preset = _preset(settings)
     start, end = settings.range_of(scene)
     filming = camera.shot_camera(scene, settings.camera, start, end)
-    count = sample_count(scene, preset)  # refused before the camera is followed for minutes
+    count = sample_count(settings, preset)  # refused before the camera is followed for minutes
     _begin_progress(context, count, rounds_done=0)
     path = camera.export_camera(scene, context.view_layer, filming, start, count)
     return _Filmed(filming, start, end, preset, path)
@@ -150,9 +151,9 @@ def _begin_progress(context: Context, count: int, rounds_done: int) -> None:
     context.window_manager.progress_begin(-rounds_done * count, (2.5 - rounds_done) * count)
 
 
-def _preset(scene: Scene) -> Preset:
+def _preset(settings: SANAWM_PG_shot) -> Preset:
     """The chosen preset, if this version can run it."""
-    preset = presets().get(scene.sana_wm.preset)
+    preset = presets().get(settings.preset)
     if preset is None:
         raise ProtocolError("Choose a preset: the one this file was saved with is not part of this version.")
     wrong = limits.check_model(preset)
@@ -161,10 +162,10 @@ def _preset(scene: Scene) -> Preset:
     return preset
 
 
-def _first_frame_file(scene: Scene) -> Path:
-    if not scene.sana_wm.first_frame_path:
+def _first_frame_file(settings: SANAWM_PG_shot) -> Path:
+    if not settings.first_frame_path:
         raise ProtocolError("Choose the image of the first frame, or take the blockout.")
-    file = Path(bpy.path.abspath(scene.sana_wm.first_frame_path))
+    file = Path(bpy.path.abspath(settings.first_frame_path))
     if not file.is_file():
         raise ProtocolError(f"The image of the first frame is missing: {file}.")
     return file
@@ -181,8 +182,15 @@ def _keep_findings(context: Context, findings: list[Finding]) -> None:
 
 def _subject(scene: Scene) -> str:
     """What findings depend on, as far as it is cheap to see."""
-    settings = scene.sana_wm
+    settings = shot_settings(scene)
     camera_name = settings.camera.name if settings.camera else ""
     return repr(
-        (scene.name, camera_name, settings.range_of(scene), settings.preset, camera.render_size(scene))
+        (
+            scene.name,
+            settings.code,
+            camera_name,
+            settings.range_of(scene),
+            settings.preset,
+            camera.render_size(scene),
+        )
     )

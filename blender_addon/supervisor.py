@@ -127,7 +127,7 @@ class Supervisor:
         scene = self._host.scene_named(shot.source.scene)
         self.trouble, worker = "", self._workers[self._project.jobs_root]
         worker.restarts, worker.next_start = 0, 0.0
-        return self._add(folder, shot.source.request_id, scene, shot.source.scene)
+        return self._add(folder, shot.code, shot.source.request_id, scene, shot.source.scene)
 
     def cancel(self, job: FollowedJob) -> None:
         """Ask the worker to stop; a job that waits for a worker that does not live ends at once."""
@@ -136,15 +136,14 @@ class Supervisor:
             job.folder.state_file.move(JobState.CANCELLED, "Cancelled before it began.")
             self._follow(job)
 
-    def latest(self, scene: int) -> FollowedJob | None:
-        """The job of this scene that was asked for last."""
-        queued = [job for job in self.jobs.values() if job.scene == scene and job.record]
+    def latest(self, scene: int, shot_code: str = "") -> FollowedJob | None:
+        """The job of this scene, or of one of its shots, that was asked for last."""
+        queued = [
+            job
+            for job in self.jobs.values()
+            if job.scene == scene and job.record and shot_code in ("", job.shot_code)
+        ]
         return max(queued, key=lambda job: job.record.submitted, default=None)
-
-    def active(self, scene: int) -> FollowedJob | None:
-        """The job of this scene that is queued or running, if any."""
-        job = self.latest(scene)
-        return job if job and job.is_active else None
 
     def strays(self) -> list[FollowedJob]:
         """Jobs that run, or have news for the user, while their scene is gone."""
@@ -212,7 +211,8 @@ class Supervisor:
         if not folder.path.is_dir():  # remembered, but moved or deleted since
             return False
         try:
-            source = atomic.read_json(folder.shot_json)["source"]
+            shot = atomic.read_json(folder.shot_json)
+            source, code = shot["source"], str(shot["code"])
             request_id, name = source.get("request_id") or folder.name, source["scene"]
             if request_id in self.jobs:
                 return False
@@ -221,15 +221,17 @@ class Supervisor:
                 if source["blend"] != self._project.blend:
                     return False
                 scene = self._host.scene_named(name)  # asked for after the file was saved last
-            job = self._add(folder, request_id, scene, name)
+            job = self._add(folder, code, request_id, scene, name)
         except (ProtocolError, OSError, KeyError, TypeError, AttributeError) as error:
             log.warning("Passed over the folder %s: %s", folder.path, error)
             return False
         job.is_settled = job.is_done and scene is None  # old news
         return True
 
-    def _add(self, folder: JobFolder, request_id: str, scene: int | None, scene_name: str) -> FollowedJob:
-        job = FollowedJob(folder, request_id, scene, scene_name, folder.state(), folder.event_reader())
+    def _add(
+        self, folder: JobFolder, code: str, request_id: str, scene: int | None, scene_name: str
+    ) -> FollowedJob:
+        job = FollowedJob(folder, code, request_id, scene, scene_name, folder.state(), folder.event_reader())
         self.jobs[request_id] = job
         return job
 

@@ -10,7 +10,7 @@ from bpy.types import Scene
 
 from ..backend.protocol import JobFolder, ProtocolError, Shot
 from . import compat
-from .properties import presets
+from .properties import presets, shot_settings
 
 _MARK = "sana_wm"
 
@@ -54,7 +54,7 @@ def settings_again(scene: Scene, strip: Any) -> list[str]:
     Raises:
         ProtocolError: the take's job folder is gone or damaged.
     """
-    shot, settings, missing = _shot_of(strip), scene.sana_wm, []
+    shot, settings, missing = _shot_of(strip), shot_settings(scene), []
     settings.code, settings.seed = shot.code, min(shot.seed, 2**31 - 1)
     settings.prompt, settings.prompt_text = shot.prompt, None
     settings.negative_prompt = shot.negative_prompt
@@ -82,8 +82,8 @@ def go_on_from(scene: Scene, strip: Any) -> None:
     last_frame = job_of(strip).preview / "latest.png"
     if not last_frame.is_file():
         raise ProtocolError(f"{strip.name} has lost its last frame: there is no {last_frame}.")
-    scene.sana_wm.first_frame_source = "IMAGE"
-    scene.sana_wm.first_frame_path = str(last_frame)
+    settings = shot_settings(scene)
+    settings.first_frame_source, settings.first_frame_path = "IMAGE", str(last_frame)
 
 
 def _shot_of(strip: Any) -> Shot:

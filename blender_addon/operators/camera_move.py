@@ -9,6 +9,7 @@ from bpy.types import Context, Operator
 from ...backend.protocol import ProtocolError
 from .. import camera
 from ..camera_moves import camera_moves, key_move
+from ..properties import shot_settings
 
 _ITEMS = [(stem, move.name, move.description) for stem, move in camera_moves().items()]
 
@@ -31,7 +32,7 @@ class SANAWM_OT_add_camera_move(Operator):
 
     def execute(self, context: Context) -> set[str]:
         scene = context.scene
-        settings = scene.sana_wm
+        settings = shot_settings(scene)
         frames = settings.range_of(scene)
         move = camera_moves()[self.move]
         try:

@@ -20,7 +20,7 @@ class SANAWM_OT_overlay(Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        job = session.supervisor.latest(context.scene.session_uid)
+        job = session.latest_job(context.scene)
         return job is not None and job.is_done
 
     def execute(self, context: Context) -> set[str]:
@@ -29,7 +29,7 @@ class SANAWM_OT_overlay(Operator):
             hide_overlay(shown)
             return {"FINISHED"}
         try:
-            show_overlay(context.scene, session.supervisor.latest(context.scene.session_uid).folder)
+            show_overlay(context.scene, session.latest_job(context.scene).folder)
         except (ProtocolError, RuntimeError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

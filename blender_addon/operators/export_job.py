@@ -11,6 +11,7 @@ from bpy.types import Context, Event, Operator
 
 from ...backend.protocol import JobFolder, ProtocolError
 from .. import shots
+from ..properties import shot_settings
 
 
 class SANAWM_OT_export_job(Operator):
@@ -25,7 +26,7 @@ class SANAWM_OT_export_job(Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        obstacle = shots.obstacle_in_scene(context.scene)
+        obstacle = shots.obstacle_in_scene(shot_settings(context.scene))
         if obstacle:
             cls.poll_message_set(obstacle)
         return not obstacle
@@ -39,7 +40,7 @@ class SANAWM_OT_export_job(Operator):
             self.report({"ERROR"}, "Choose a folder for the job")
             return {"CANCELLED"}
         try:
-            shot, first_frame_png = shots.export(context)
+            shot, first_frame_png = shots.export(context, shot_settings(context.scene))
             folder = Path(bpy.path.abspath(self.directory))
             job = JobFolder.create(folder, shot, first_frame_png, queue=False)
         except (ProtocolError, OSError) as error:

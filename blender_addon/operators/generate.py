@@ -7,6 +7,7 @@ from bpy.types import Context, Operator
 
 from ...backend.protocol import ProtocolError
 from .. import session, shots
+from ..properties import shot_settings
 
 
 class SANAWM_OT_check_shot(Operator):
@@ -30,16 +31,16 @@ class SANAWM_OT_generate(Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        obstacle = shots.obstacle(context.scene)
-        if not obstacle and session.supervisor.active(context.scene.session_uid):
-            obstacle = "This scene's clip is being made; wait for it or cancel it"
+        obstacle = shots.obstacle(shot_settings(context.scene))
+        if not obstacle and session.active_job(context.scene):
+            obstacle = "This shot's clip is being made; wait for it or cancel it"
         if obstacle:
             cls.poll_message_set(obstacle)
         return not obstacle
 
     def execute(self, context: Context) -> set[str]:
         try:
-            shot, first_frame_png = shots.export(context)
+            shot, first_frame_png = shots.export(context, shot_settings(context.scene))
             job = session.supervisor.submit(shot, first_frame_png)
         except (ProtocolError, OSError) as error:
             self.report({"ERROR"}, str(error))
@@ -51,16 +52,16 @@ class SANAWM_OT_generate(Operator):
 class SANAWM_OT_cancel(Operator):
     bl_idname = "sanawm.cancel"
     bl_label = "Cancel"
-    bl_description = "Stop making this scene's clip"
+    bl_description = "Stop making this shot's clip"
     bl_options = {"INTERNAL"}
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        job = session.supervisor.active(context.scene.session_uid)
+        job = session.active_job(context.scene)
         return job is not None and not job.folder.cancel_requested()
 
     def execute(self, context: Context) -> set[str]:
-        job = session.supervisor.active(context.scene.session_uid)
+        job = session.active_job(context.scene)
         try:
             session.supervisor.cancel(job)
         except (ProtocolError, OSError) as error:

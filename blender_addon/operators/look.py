@@ -23,7 +23,7 @@ def _open(operator: Operator, path: Path) -> set[str]:
 class _LatestJobOperator:
     @classmethod
     def poll(cls, context: Context) -> bool:
-        return session.supervisor.latest(context.scene.session_uid) is not None
+        return session.latest_job(context.scene) is not None
 
 
 class SANAWM_OT_show_job_folder(_LatestJobOperator, Operator):
@@ -33,7 +33,7 @@ class SANAWM_OT_show_job_folder(_LatestJobOperator, Operator):
     bl_options = {"INTERNAL"}
 
     def execute(self, context: Context) -> set[str]:
-        return _open(self, session.supervisor.latest(context.scene.session_uid).folder.path)
+        return _open(self, session.latest_job(context.scene).folder.path)
 
 
 class SANAWM_OT_watch_clip(Operator):
@@ -46,11 +46,11 @@ class SANAWM_OT_watch_clip(Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        job = session.supervisor.active(context.scene.session_uid)
+        job = session.active_job(context.scene)
         return job is not None and job.growing_clip is not None
 
     def execute(self, context: Context) -> set[str]:
-        clip = session.supervisor.active(context.scene.session_uid).growing_clip
+        clip = session.active_job(context.scene).growing_clip
         try:
             if os.name == "nt":  # where a file that is played cannot be written or deleted
                 clip = Path(shutil.copy(clip, bpy.app.tempdir))
@@ -67,7 +67,7 @@ class SANAWM_OT_open_log(_LatestJobOperator, Operator):
     bl_options = {"INTERNAL"}
 
     def execute(self, context: Context) -> set[str]:
-        folder = session.supervisor.latest(context.scene.session_uid).folder
+        folder = session.latest_job(context.scene).folder
         worker_log = folder.path.parent / "worker.log"
         return _open(self, folder.log_txt if folder.log_txt.exists() else worker_log)
 

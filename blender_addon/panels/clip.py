@@ -11,7 +11,7 @@ from ...backend.protocol import FPS, JobState
 from .. import session, shots
 from ..compare.overlay import overlay_of, shown_overlay
 from ..followed_job import FollowedJob
-from ..properties import presets
+from ..properties import presets, shot_settings
 from .parts import SidebarPanel, draw_online_access, draw_sentence, duration_in_words, reads_prompt
 
 _STAGES = {
@@ -30,7 +30,7 @@ class SANAWM_PT_clip(SidebarPanel, Panel):
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
-        settings = context.scene.sana_wm
+        settings = shot_settings(context.scene)
         layout.prop(settings, "preset")
         layout.prop(settings, "seed")
         if not reads_prompt(presets().get(settings.preset)):
@@ -40,7 +40,7 @@ class SANAWM_PT_clip(SidebarPanel, Panel):
                 "The embedded model does not read the prompt: it is guided by the blockout's geometry.",
                 icon="INFO",
             )
-        job = session.supervisor.latest(context.scene.session_uid)
+        job = session.latest_job(context.scene)
         if job and job.is_active:
             _draw_progress(layout, context, job)
         else:
@@ -57,7 +57,7 @@ def _draw_generate(layout: UILayout, context: Context) -> None:
     row.scale_y = 1.5
     row.operator("sanawm.generate", icon="RENDER_ANIMATION")
     row.operator("sanawm.check_shot", text="", icon="VIEWZOOM")
-    obstacle, no_backend = shots.obstacle(context.scene), shots.backend_obstacle()
+    obstacle, no_backend = shots.obstacle(shot_settings(context.scene)), shots.backend_obstacle()
     if obstacle and obstacle != no_backend:
         draw_sentence(layout, context, obstacle, icon="ERROR")
     if no_backend:

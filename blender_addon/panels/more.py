@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bpy.types import Context, Panel
 
+from ..properties import shot_settings
 from .parts import SidebarPanel
 
 
@@ -17,7 +18,7 @@ class SANAWM_PT_more(SidebarPanel, Panel):
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
-        layout.prop(context.scene.sana_wm, "negative_prompt", text="Negative")
+        layout.prop(shot_settings(context.scene), "negative_prompt", text="Negative")
         column = layout.column()
         column.operator("sanawm.export_job", icon="EXPORT")
         column.operator("sanawm.add_demo_scene", icon="SCENE_DATA")

@@ -7,7 +7,7 @@ from bpy.types import Context, Panel, Scene, UILayout
 
 from ...backend.protocol import FPS, Preset, ProtocolError, limits
 from .. import camera, compat, shots, timeline
-from ..properties import SANAWM_PG_shot, presets
+from ..properties import SANAWM_PG_shot, presets, shot_settings
 from .parts import SidebarPanel, draw_sentence, reads_prompt
 
 
@@ -19,7 +19,7 @@ class SANAWM_PT_shot(SidebarPanel, Panel):
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
-        settings = context.scene.sana_wm
+        settings = shot_settings(context.scene)
         layout.prop(settings, "code")
         _draw_camera(layout, context, settings)
         _draw_range(layout, context, settings)
@@ -57,7 +57,7 @@ def _draw_range(layout: UILayout, context: Context, settings: SANAWM_PG_shot) ->
 
 
 def _length_in_words(scene: Scene, settings: SANAWM_PG_shot, preset: Preset) -> str:
-    samples = shots.sample_count(scene, preset)
+    samples = shots.sample_count(settings, preset)
     start, end = settings.range_of(scene)
     frames, fps = end - start + 1, timeline.scene_fps(scene)
     range_s = frames / fps

@@ -183,7 +183,7 @@ def test_export_job_writes_what_generate_writes_and_queues_nothing(film, addon, 
     (exported,) = (tmp_path / "to send").iterdir()
     exported = protocol.JobFolder(exported)
     addon("paths").preferences().backend_folder = str(tmp_path / "nowhere")
-    shot, first_frame_png = addon("shots").export(bpy.context)
+    shot, first_frame_png = addon("shots").export(bpy.context, bpy.context.scene.sana_wm)
     queued = addon("session").supervisor.submit(shot, first_frame_png).folder
 
     assert exported.state() is None and queued.state().state == "queued"
@@ -226,7 +226,7 @@ def waiting(film, addon, tmp_path):
     """A job of the open file that no worker can take, because the backend is not there."""
     addon("paths").preferences().backend_folder = str(tmp_path / "nowhere")
     film.sana_wm.frame_end = 2 * film.render.fps
-    shot, first_frame_png = addon("shots").export(bpy.context)
+    shot, first_frame_png = addon("shots").export(bpy.context, bpy.context.scene.sana_wm)
     addon("session").supervisor.submit(shot, first_frame_png)
     return addon("session").supervisor.latest(film.session_uid)
 

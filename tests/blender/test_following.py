@@ -56,7 +56,7 @@ def ask(addon, session):
     """Asks for a clip of the open scene, as Generate does where a backend is there."""
 
     def make():
-        return session.supervisor.submit(*addon("shots").export(bpy.context))
+        return session.supervisor.submit(*addon("shots").export(bpy.context, bpy.context.scene.sana_wm))
 
     return make
 
@@ -123,7 +123,7 @@ def test_save_as_takes_the_job_along_and_each_file_gets_the_clip_once(
     job = ask()
     save_as(tmp_path / new_file)
     tick(session)
-    assert session.supervisor.active(film.session_uid) is job
+    assert session.active_job(film) is job
     finish(job.folder)
     tick(session)
     clip = [os.path.realpath(job.folder.clip_mp4)]
@@ -222,7 +222,7 @@ def test_a_renamed_scene_keeps_its_job(film, session, ask, finish, tmp_path):
     job = ask()
     film.name = "Renamed"
     bpy.context.window.scene = film
-    assert session.supervisor.active(film.session_uid) is job
+    assert session.active_job(film) is job
     bpy.ops.wm.save_mainfile()
     finish(job.folder)
     scene = open_file(session, tmp_path / "film.blend")
@@ -236,7 +236,7 @@ def test_an_undo_does_not_lose_the_job(film, session, ask, finish, tmp_path):
     job = ask()
     bpy.ops.ed.undo()
     scene = bpy.context.scene
-    assert session.supervisor.active(scene.session_uid).name == job.name
+    assert session.active_job(scene).name == job.name
     save_as(tmp_path / "elsewhere" / "film.blend")
     finish(job.folder)
     scene = open_file(session, tmp_path / "elsewhere" / "film.blend")

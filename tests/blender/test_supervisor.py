@@ -95,7 +95,7 @@ def test_cancel_stops_a_running_job(film, session):
 
 
 def test_a_job_without_worker_is_cancelled_at_once(film, addon, session, tmp_path):
-    shot, first_frame_png = addon("shots").export(bpy.context)
+    shot, first_frame_png = addon("shots").export(bpy.context, bpy.context.scene.sana_wm)
     job = session.supervisor.submit(shot, first_frame_png)
     assert bpy.ops.sanawm.cancel() == {"FINISHED"}
     assert job.record.state == "cancelled"
@@ -171,7 +171,7 @@ def test_a_backend_that_keeps_dying_fails_the_job_in_words(film, addon, session,
 
 def test_a_folder_that_is_deleted_is_forgotten(film, addon, session, tmp_path):
     addon("paths").preferences().backend_folder = str(tmp_path / "nowhere")
-    shot, first_frame_png = addon("shots").export(bpy.context)
+    shot, first_frame_png = addon("shots").export(bpy.context, bpy.context.scene.sana_wm)
     job = session.supervisor.submit(shot, first_frame_png)
     job.folder.path.rename(tmp_path / "moved_away")
     session.tick()
