@@ -175,6 +175,34 @@ class RayScene:
         object_id[face >= 0] = self.blockout.face_object[face[face >= 0]]
         return Hits(depth_m, points, normals, object_id, face, color)
 
+    def first_hits(
+        self, origin: np.ndarray, directions: np.ndarray, sample: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What single rays from one place meet first.
+
+        Args:
+            origin: (3,) world, metres.
+            directions: (N, 3) world; not necessarily of unit length.
+            sample: camera sample whose object motion applies.
+
+        Returns:
+            Distance (N,) float64 in lengths of `directions` (inf: none) and object (N,) int32 (-1: none).
+
+        Raises:
+            ProtocolError: the blockout has no motion for `sample`.
+        """
+        self._check_sample(sample)
+        directions = np.asarray(directions, np.float64)
+        distance = np.full(len(directions), np.inf)
+        object_id = np.full(len(directions), -1, np.int32)
+        for part in self._parts:
+            if part.exists(sample):
+                reached, face = part.cast(np.asarray(origin, np.float64), directions, sample)
+                nearer = reached < distance
+                distance[nearer] = reached[nearer]
+                object_id[nearer] = self.blockout.face_object[face[nearer]]
+        return distance, object_id
+
     def visible_between(
         self, start: np.ndarray, end: np.ndarray, sample: int, margin_m: float = 1e-3
     ) -> np.ndarray:

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Camera paths as motion: poses between samples, steps in the camera's own axes, angles."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def poses_at(c2w: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The path between its samples, standing still before the first and after the last.
+
+    Args:
+        c2w: (F, 4, 4) float64.
+        times: (N,) in samples; fractions lie between two of them.
+
+    Returns:
+        (N, 4, 4) float64.
+    """
+    times = np.clip(times, 0, len(c2w) - 1)
+    before = np.minimum(np.floor(times).astype(int), max(len(c2w) - 2, 0))
+    share = times - before
+    poses = c2w[before].copy()
+    after = c2w[np.minimum(before + 1, len(c2w) - 1)]
+    poses[:, :3, 3] += share[:, None] * (after[:, :3, 3] - poses[:, :3, 3])
+    turns = rotation_vectors(poses[:, :3, :3].transpose(0, 2, 1) @ after[:, :3, :3])
+    for pose, turn in zip(poses, share[:, None] * turns, strict=True):
+        pose[:3, :3] = pose[:3, :3] @ cv2.Rodrigues(turn)[0]
+    return poses
+
+
+def steps(c2w: np.ndarray, span: int) -> tuple[np.ndarray, np.ndarray]:
+    """How the camera moves and turns from each sample to the one `span` later, in its own axes at the first.
+
+    Returns:
+        (F - span, 3) metres and (F - span, 3) rotation vectors in radians; nan where a pose is.
+    """
+    back = c2w[:-span, :3, :3].transpose(0, 2, 1)
+    moves = np.einsum("nij,nj->ni", back, c2w[span:, :3, 3] - c2w[:-span, :3, 3])
+    return moves, rotation_vectors(back @ c2w[span:, :3, :3])
+
+
+def rotation_vectors(rotations: np.ndarray) -> np.ndarray:
+    """(N, 3, 3) rotations by less than 180 degrees to (N, 3) axis times radians."""
+    axis = 0.5 * np.stack(
+        [
+            rotations[:, 2, 1] - rotations[:, 1, 2],
+            rotations[:, 0, 2] - rotations[:, 2, 0],
+            rotations[:, 1, 0] - rotations[:, 0, 1],
+        ],
+        axis=1,
+    )
+    sine = np.linalg.norm(axis, axis=1)
+    angle = np.arctan2(sine, (np.trace(rotations, axis1=1, axis2=2) - 1) / 2)
+    return axis * np.where(sine > 1e-9, angle / np.maximum(sine, 1e-9), 1)[:, None]
+
+
+def angles_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(N,) radians between (N, 3, 3) rotations, exact for small angles too."""
+    chord = np.linalg.norm(first - second, axis=(1, 2)) / np.sqrt(8)
+    return 2 * np.arcsin(np.clip(chord, 0, 1))

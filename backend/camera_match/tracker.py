@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Follows points of the blockout through the clip; where they are says where the camera is.
+
+The first frame is taken to show the blockout from its planned pose. Points are chosen where the picture has corners and
+the blockout is, followed by optical flow from frame to frame, and the pose is what carries them there. New points are
+cast from the pose that was measured, not from the planned one, so that a wrong camera stays wrong.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ..projection.scene import RayScene
+from ..protocol import FPS, CameraPath
+
+POINTS = 300
+# New points come when so few are left, and often enough that no part of the picture stays without.
+FEWEST_POINTS = 180
+SEED_EVERY = 8
+# A pose that fewer points agree on is a guess.
+FEWEST_FITTING = 12
+FITTING_SHARE = 0.25
+# Beyond this a point does not fit the pose.
+FIT_PX = 2.0
+# There and back again, optical flow must return to where it started.
+RETURN_PX = 0.7
+BORDER_PX = 6
+# A corner may not lie where the blockout's depth jumps within its neighbourhood: it is not one point.
+NEIGHBOUR_PX = 5.0
+JUMP = 0.03
+_FLOW = {"winSize": (15, 15), "maxLevel": 3}
+_FLOW_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.01)
+
+
+@dataclass(frozen=True, eq=False)
+class Tracked:
+    """One frame as the tracker understands it.
+
+    Attributes:
+        c2w: (4, 4) float64, or None if the camera cannot be told.
+        kept: share of the points followed during the last second that fit the blockout within 2 pixels.
+        points: (N, 3) float64 world, those which fit.
+        pixels: (N, 2) float64, where they are seen; 0 is the centre of the first pixel.
+    """
+
+    c2w: np.ndarray | None
+    kept: float
+    points: np.ndarray
+    pixels: np.ndarray
+
+
+class Tracker:
+    """Measures one frame after the other; a frame that it loses leaves the last good one as the reference.
+
+    Args:
+        rays: the blockout.
+        path: the planned camera for pictures of the tracked size; delivered frame i shows sample i + pose_offset.
+    """
+
+    def __init__(self, rays: RayScene, path: CameraPath, pose_offset: int) -> None:
+        self._rays, self._path, self._offset = rays, path, pose_offset
+        self._frame = -1
+        self._reference = np.zeros((0, 0), np.uint8)
+        self._pose = path.c2w[self._sample(0)]
+        self._points, self._pixels = np.zeros((0, 3)), np.zeros((0, 2), np.float32)
+        self._failed: deque[int] = deque(maxlen=FPS)
+
+    def follow(self, grey: np.ndarray) -> Tracked:
+        """Measure the next frame, (H, W) uint8."""
+        self._frame += 1
+        if self._frame > 0 and not self._measure(grey):
+            return Tracked(None, 0.0, self._points[:0], self._pixels[:0])
+        self._reference = grey
+        fitting = len(self._points)
+        kept = fitting / max(fitting + sum(self._failed), 1)
+        if fitting < FEWEST_POINTS or self._frame % SEED_EVERY == 0:
+            self._seed(grey)
+        if len(self._points) < FEWEST_FITTING and self._frame == 0:
+            return Tracked(None, 0.0, self._points, self._pixels)
+        return Tracked(
+            self._pose.copy(), kept if self._frame else 1.0, self._points.copy(), self._pixels.astype(np.float64)
+        )
+
+    def _sample(self, frame: int) -> int:
+        return min(frame + self._offset, len(self._path) - 1)
+
+    def _camera(self) -> tuple[np.ndarray, np.ndarray]:
+        """(3, 3) camera matrix for pixels whose first centre is 0, and its (4,) numbers as in the path."""
+        intrinsics = self._path.intrinsics[self._sample(self._frame)]
+        fx, fy, cx, cy = intrinsics
+        return np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1.0]]), intrinsics
+
+    def _measure(self, grey: np.ndarray) -> bool:
+        """Move points and pose on to this frame; False, and nothing is moved, if they cannot be found in it."""
+        if len(self._points) < FEWEST_FITTING:
+            return False
+        pixels, found = self._flow(grey)
+        if found.sum() < FEWEST_FITTING:
+            return False
+        matrix, _ = self._camera()
+        pose = _solve(self._points[found], pixels[found], matrix, self._pose)
+        if pose is None:
+            return False
+        error, seen = self._errors(pose, matrix, pixels, grey.shape)
+        fits = found & seen & (error < FIT_PX)
+        if fits.sum() < max(FEWEST_FITTING, FITTING_SHARE * seen.sum()):
+            return False
+        self._failed.append(int((seen & ~fits).sum()))
+        self._pose, self._points, self._pixels = pose, self._points[fits], pixels[fits]
+        return True
+
+    def _flow(self, grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the points are in this frame, and which were found."""
+        start = self._pixels
+        pixels, there, _ = cv2.calcOpticalFlowPyrLK(
+            self._reference, grey, start, None, criteria=_FLOW_STOP, **_FLOW
+        )
+        back, again, _ = cv2.calcOpticalFlowPyrLK(
+            grey, self._reference, pixels, None, criteria=_FLOW_STOP, **_FLOW
+        )
+        returned = np.linalg.norm(back - start, axis=1) < RETURN_PX
+        return pixels, (there[:, 0] > 0) & (again[:, 0] > 0) & returned
+
+    def _errors(
+        self, pose: np.ndarray, matrix: np.ndarray, pixels: np.ndarray, shape: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Distance of each point's pixel from where the pose puts it, and whether it can be seen from there."""
+        local = (self._points - pose[:3, 3]) @ pose[:3, :3]
+        ahead = local[:, 2] > 1e-6
+        where = local @ matrix.T
+        where = where[:, :2] / np.where(ahead, where[:, 2], 1)[:, None]
+        low, high = BORDER_PX, np.array(shape[::-1]) - 1 - BORDER_PX
+        seen = ahead & (where > low).all(1) & (where < high).all(1)
+        distance, hit = self._rays.first_hits(
+            pose[:3, 3], self._points - pose[:3, 3], self._sample(self._frame)
+        )
+        seen &= (distance > 1 - JUMP) & ~np.isin(hit, self._rays.blockout.moving)
+        return np.linalg.norm(where - pixels, axis=1), seen
+
+    def _seed(self, grey: np.ndarray) -> None:
+        """Points at corners of the picture that are still free, where the blockout stands still and is one surface."""
+        wanted = POINTS - len(self._points)
+        if wanted <= 0:
+            return
+        height, width = grey.shape
+        spacing = np.sqrt(width * height / POINTS) * 0.5
+        free = np.zeros_like(grey)
+        free[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = 255
+        for u, v in self._pixels:
+            cv2.circle(free, (round(float(u)), round(float(v))), round(spacing), 0, -1)
+        corners = cv2.goodFeaturesToTrack(grey, wanted, 0.005, spacing, mask=free, blockSize=5)
+        if corners is None:
+            return
+        pixels = corners.reshape(-1, 2)
+        points, usable = self._cast(pixels)
+        self._points = np.concatenate([self._points, points[usable]])
+        self._pixels = np.concatenate([self._pixels, pixels[usable]])
+
+    def _cast(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """World points seen at (N, 2) pixels from the measured pose, and which of them are good to follow."""
+        _, (fx, fy, cx, cy) = self._camera()
+        around = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]]) * NEIGHBOUR_PX
+        places = (pixels[None] + around[:, None]).reshape(-1, 2) + 0.5
+        local = np.column_stack([(places[:, 0] - cx) / fx, (places[:, 1] - cy) / fy, np.ones(len(places))])
+        directions = local @ self._pose[:3, :3].T
+        depth, hit = self._rays.first_hits(self._pose[:3, 3], directions, self._sample(self._frame))
+        depth, hit = depth.reshape(5, -1), hit.reshape(5, -1)
+        solid = (hit >= 0).all(0) & ~np.isin(hit, self._rays.blockout.moving).any(0)
+        # Inverse depth is linear over a plane, so that the middle is the mean of opposite neighbours.
+        inverse = 1 / depth
+        bend = np.abs(inverse[[1, 3]] + inverse[[2, 4]] - 2 * inverse[0]).max(0)
+        usable = solid & (bend < JUMP * inverse[0])
+        centres = self._pose[:3, 3] + np.where(usable, depth[0], 0)[:, None] * directions[: len(pixels)]
+        return centres, usable
+
+
+def _solve(
+    points: np.ndarray, pixels: np.ndarray, matrix: np.ndarray, guess: np.ndarray
+) -> np.ndarray | None:
+    """Camera to world (4, 4) from which most points are seen at their pixels; None if there is no such pose."""
+    pixels = pixels.astype(np.float64)
+    w2c = np.linalg.inv(guess)
+    turn, shift = cv2.Rodrigues(w2c[:3, :3])[0], w2c[:3, 3:].copy()
+    solved, turn, shift, fitting = cv2.solvePnPRansac(
+        points, pixels, matrix, None, turn, shift, True, 100, FIT_PX, 0.999, flags=cv2.SOLVEPNP_ITERATIVE
+    )
+    if not solved or fitting is None or len(fitting) < FEWEST_FITTING:
+        return None
+    fitting = fitting.ravel()
+    turn, shift = cv2.solvePnPRefineLM(points[fitting], pixels[fitting], matrix, None, turn, shift)
+    c2w = np.eye(4)
+    c2w[:3, :3] = cv2.Rodrigues(turn)[0].T
+    c2w[:3, 3] = -c2w[:3, :3] @ shift.ravel()
+    return c2w
