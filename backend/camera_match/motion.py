@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 
@@ -24,34 +23,43 @@ def poses_at(c2w: np.ndarray, times: np.ndarray) -> np.ndarray:
     after = c2w[np.minimum(before + 1, len(c2w) - 1)]
     poses[:, :3, 3] += share[:, None] * (after[:, :3, 3] - poses[:, :3, 3])
     turns = rotation_vectors(poses[:, :3, :3].transpose(0, 2, 1) @ after[:, :3, :3])
-    for pose, turn in zip(poses, share[:, None] * turns, strict=True):
-        pose[:3, :3] = pose[:3, :3] @ cv2.Rodrigues(turn)[0]
+    poses[:, :3, :3] = poses[:, :3, :3] @ rotations(share[:, None] * turns)
     return poses
 
 
-def steps(c2w: np.ndarray, span: int) -> tuple[np.ndarray, np.ndarray]:
-    """How the camera moves and turns from each sample to the one `span` later, in its own axes at the first.
+def steps(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How the camera moves and turns from each first pose (N, 4, 4) to its second, in the axes of the first.
 
     Returns:
-        (F - span, 3) metres and (F - span, 3) rotation vectors in radians; nan where a pose is.
+        (N, 3) metres and (N, 3) rotation vectors in radians; nan where a pose is.
     """
-    back = c2w[:-span, :3, :3].transpose(0, 2, 1)
-    moves = np.einsum("nij,nj->ni", back, c2w[span:, :3, 3] - c2w[:-span, :3, 3])
-    return moves, rotation_vectors(back @ c2w[span:, :3, :3])
+    back = first[:, :3, :3].transpose(0, 2, 1)
+    moves = np.einsum("nij,nj->ni", back, second[:, :3, 3] - first[:, :3, 3])
+    return moves, rotation_vectors(back @ second[:, :3, :3])
 
 
-def rotation_vectors(rotations: np.ndarray) -> np.ndarray:
+def rotations(vectors: np.ndarray) -> np.ndarray:
+    """(N, 3) axis times radians to (N, 3, 3); the inverse of `rotation_vectors`."""
+    angle = np.linalg.norm(vectors, axis=1)[:, None, None]
+    x, y, z = vectors.T
+    none = np.zeros_like(x)
+    cross = np.stack([none, -z, y, z, none, -x, -y, x, none], axis=1).reshape(-1, 3, 3)
+    # sin(a) / a and (1 - cos(a)) / a^2, without a division by zero.
+    return np.eye(3) + np.sinc(angle / np.pi) * cross + 0.5 * np.sinc(angle / np.pi / 2) ** 2 * cross @ cross
+
+
+def rotation_vectors(matrices: np.ndarray) -> np.ndarray:
     """(N, 3, 3) rotations by less than 180 degrees to (N, 3) axis times radians."""
     axis = 0.5 * np.stack(
         [
-            rotations[:, 2, 1] - rotations[:, 1, 2],
-            rotations[:, 0, 2] - rotations[:, 2, 0],
-            rotations[:, 1, 0] - rotations[:, 0, 1],
+            matrices[:, 2, 1] - matrices[:, 1, 2],
+            matrices[:, 0, 2] - matrices[:, 2, 0],
+            matrices[:, 1, 0] - matrices[:, 0, 1],
         ],
         axis=1,
     )
     sine = np.linalg.norm(axis, axis=1)
-    angle = np.arctan2(sine, (np.trace(rotations, axis1=1, axis2=2) - 1) / 2)
+    angle = np.arctan2(sine, (np.trace(matrices, axis1=1, axis2=2) - 1) / 2)
     return axis * np.where(sine > 1e-9, angle / np.maximum(sine, 1e-9), 1)[:, None]
 
 

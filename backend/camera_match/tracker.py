@@ -27,13 +27,17 @@ FITTING_SHARE = 0.25
 # Beyond this a point does not fit the pose.
 FIT_PX = 2.0
 # There and back again, optical flow must return to where it started.
-RETURN_PX = 0.7
+RETURN_PX = 1.2
 BORDER_PX = 6
 # A corner may not lie where the blockout's depth jumps within its neighbourhood: it is not one point.
 NEIGHBOUR_PX = 5.0
 JUMP = 0.03
 _FLOW = {"winSize": (15, 15), "maxLevel": 3}
 _FLOW_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.01)
+
+
+class NothingToFollow(Exception):
+    """The first frame cannot be tracked; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +74,11 @@ class Tracker:
         self._failed: deque[int] = deque(maxlen=FPS)
 
     def follow(self, grey: np.ndarray) -> Tracked:
-        """Measure the next frame, (H, W) uint8."""
+        """Measure the next frame, (H, W) uint8.
+
+        Raises:
+            NothingToFollow: it is the first one, and too little of the blockout can be followed in it.
+        """
         self._frame += 1
         if self._frame > 0 and not self._measure(grey):
             return Tracked(None, 0.0, self._points[:0], self._pixels[:0])
@@ -79,11 +87,19 @@ class Tracker:
         kept = fitting / max(fitting + sum(self._failed), 1)
         if fitting < FEWEST_POINTS or self._frame % SEED_EVERY == 0:
             self._seed(grey)
-        if len(self._points) < FEWEST_FITTING and self._frame == 0:
-            return Tracked(None, 0.0, self._points, self._pixels)
-        return Tracked(
-            self._pose.copy(), kept if self._frame else 1.0, self._points.copy(), self._pixels.astype(np.float64)
-        )
+        if self._frame == 0:
+            self._require_points(grey.shape)
+            kept = 1.0
+        return Tracked(self._pose.copy(), kept, self._points.copy(), self._pixels.astype(np.float64))
+
+    def _require_points(self, shape: tuple[int, int]) -> None:
+        if len(self._points) >= FEWEST_FITTING:
+            return
+        v, u = np.meshgrid(*(np.linspace(0.1, 0.9, 12) * side for side in shape), indexing="ij")
+        _, still = self._cast(np.column_stack([u.ravel(), v.ravel()]))
+        if still.mean() < 0.03:
+            raise NothingToFollow("The first frame shows next to nothing of the blockout that stands still.")
+        raise NothingToFollow("The first frame has too little detail to follow on the blockout.")
 
     def _sample(self, frame: int) -> int:
         return min(frame + self._offset, len(self._path) - 1)

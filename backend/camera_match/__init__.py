@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Does the clip follow its camera? Measured against the blockout, in degrees and metres."""
+
+from .match import match_camera
+
+__all__ = ["match_camera"]
