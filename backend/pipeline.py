@@ -4,24 +4,27 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from .camera_match import match_camera
 from .conditioning.first_frame import read_first_frame
 from .embedded_film import EmbeddedFilm, EmbeddedStudent, Sampled
 from .finished_chunks import FinishedChunks
 from .models.embedded import EmbeddedModel, projection_size
 from .overlap import Overlap
-from .progress import Progress
-from .protocol import FPS, CameraPath, Clip, JobFolder, Preset, ProtocolError, Shot, limits
+from .progress import Cancelled, Progress, Stopped
+from .protocol import FPS, CameraMatch, CameraPath, Clip, JobFolder, Preset, ProtocolError, Shot, limits
 from .sampling import chunk_flow_euler, self_forcing
 from .sampling.chunk_grid import chunk_grid
 from .sampling.flow_euler import sigma_schedule
-from .video import ClipWriter, tags, versions
+from .video import ClipWriter, read_frames, tags, versions
 from .weights.embedded import file_hashes, load_embedded
 from .weights.streaming_release import steps_to_take
 
@@ -112,7 +115,33 @@ def make_clip(job: JobFolder, shot: Shot, models: Models, progress: Progress) ->
         progress.step("write", 0, 1)
         writer.finish(job.clip_mp4)
         progress.step("write", 1, 1)
-    return replace(clip, duration_s={name: round(s, 3) for name, s in progress.stage_durations_s.items()})
+    match = _matched(job, shot, path, clip, progress)
+    durations_s = {name: round(seconds, 3) for name, seconds in progress.stage_durations_s.items()}
+    return replace(clip, match=match, duration_s=durations_s)
+
+
+def _matched(job: JobFolder, shot: Shot, path: CameraPath, clip: Clip, progress: Progress) -> CameraMatch:
+    """Whether the finished clip follows its camera. What goes wrong here does not cost the clip."""
+
+    def on_frame(count: int) -> None:
+        progress.check()
+        if count % FPS == 0:
+            progress.step("match", count, clip.frame_count)
+
+    progress.step("match", 0, clip.frame_count)
+    try:
+        if shot.preset.marks_unseen:
+            match = CameraMatch(unmeasured="A preview shows the planned camera and is not measured.")
+        else:
+            with closing(read_frames(job.clip_mp4, clip.frame_count)) as frames:
+                match = match_camera(frames, shot.blockout, path, clip.pose_offset, on_frame)
+    except (Cancelled, Stopped):
+        raise
+    except Exception as error:
+        progress.log("".join(traceback.format_exception(error)))
+        match = CameraMatch(unmeasured="The measurement failed; log.txt in the job folder has the details.")
+    progress.step("match", clip.frame_count, clip.frame_count)
+    return match
 
 
 def _sampled(
@@ -204,7 +233,7 @@ class _Stages:
         self._looked = 0
         self._interleaved = preset.variant == "streaming" or network is None
         render = frames * math.prod(preset.image_size)
-        costs = {"render": render, "write": 0.01 * render}
+        costs = {"render": render, "write": 0.01 * render, "match": 0.02 * render}
         if not self._interleaved:
             look = frames * math.prod(projection_size(network.config.raster_for(preset.image_size)))
             costs = {"condition": look, "denoise": 0.5 * preset.steps * look, **costs}

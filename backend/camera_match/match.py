@@ -19,6 +19,8 @@ from .tracker import NothingToFollow, Tracked, Tracker
 # Frames are tracked at the whole fraction of their size that is nearest to this width.
 TRACKED_WIDTH = 640
 SLIDE_LINES = 1080
+# Points whose place is kept until the lag is known.
+SLIDE_POINTS = 48
 DIGITS = 4
 
 
@@ -36,8 +38,9 @@ class _Seen:
     def add(self, tracked: Tracked, grey: np.ndarray) -> None:
         self.poses.append(np.full((4, 4), np.nan) if tracked.c2w is None else tracked.c2w)
         self.kept.append(tracked.kept)
-        self.points.append(tracked.points.astype(np.float32))
-        self.pixels.append(tracked.pixels.astype(np.float32))
+        some = slice(None, None, max(1, len(tracked.points) // SLIDE_POINTS))
+        self.points.append(tracked.points[some])
+        self.pixels.append(tracked.pixels[some])
         self.sharpness.append(picture.sharpness(grey))
         self.thumbnails.append(picture.thumbnail(grey))
 

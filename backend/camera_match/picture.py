@@ -13,7 +13,7 @@ from .motion import angles_between
 REVISIT_AFTER_S = 2.0
 REVISIT_PX = 1.0
 DEPARTED_PX = 16.0
-THUMBNAIL_WIDTH = 96
+THUMBNAIL_WIDTH = 64
 SOFTER_OVER_S = 10.0
 
 
@@ -37,7 +37,7 @@ def softer(sharpness: np.ndarray) -> float | None:
 
 
 def thumbnail(grey: np.ndarray) -> np.ndarray:
-    """(h, 96) uint8 of (H, W)."""
+    """(h, 64) uint8 of (H, W)."""
     size = THUMBNAIL_WIDTH, max(1, round(grey.shape[0] * THUMBNAIL_WIDTH / grey.shape[1]))
     return cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
 
@@ -46,7 +46,7 @@ def revisit_db(thumbnails: np.ndarray, planned: np.ndarray, focal_px: float, dep
     """PSNR between frames where the planned path comes back to a view that it has left.
 
     Args:
-        thumbnails: (F, h, 96) uint8.
+        thumbnails: (F, h, 64) uint8.
         planned: (F, 4, 4) camera to world of every frame.
         focal_px, depth_m: of a thumbnail, and of what it shows typically.
     """

@@ -19,6 +19,7 @@ _STAGES = {
     "denoise": "Denoising",
     "render": "Making frames",
     "write": "Writing the clip",
+    "match": "Matching the camera",
 }
 
 
