@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""python -m backend: worker | run | submit | train | weights."""
+"""python -m backend: worker | run | submit | match | train | weights."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def main(argv: list[str]) -> int:
         from .weights.cli import main as weights
 
         return weights(argv[1:])
+    if argv[:1] == ["match"]:
+        return _match(argv[1:])
     arguments = _parser().parse_args(argv)
     _fix_threads()
     stop = threading.Event()
@@ -42,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m backend", description="Makes clips from job folders.", epilog=EXIT_CODES
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="worker | run | submit | train | weights"
+        dest="command", required=True, metavar="worker | run | submit | match | train | weights"
     )
 
     worker = commands.add_parser("worker", help="serve a jobs folder, models kept warm", epilog=EXIT_CODES)
@@ -60,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("job", type=Path, metavar="JOB_DIR")
     submit.add_argument("--jobs", type=Path, required=True, metavar="DIR", help="folder of job folders")
 
+    commands.add_parser("match", help="does a finished clip follow its camera? (see match --help)")
     commands.add_parser("train", help="train the embedded model (see train --help)")
     commands.add_parser("weights", help="convert released weights (see weights --help)")
     return parser
@@ -151,6 +154,16 @@ def _submit(arguments: argparse.Namespace, _stop: threading.Event) -> int:
     except OSError as error:
         return _refuse(f"{job.name} could not be copied to {arguments.jobs}: {error.strerror}.", code=3)
     return 0
+
+
+def _match(words: list[str]) -> int:
+    from .camera_match.cli import main as match
+    from .video import VideoError
+
+    try:
+        return match(words)
+    except (ProtocolError, VideoError) as error:
+        return _refuse(str(error))
 
 
 def _existing_job(path: Path) -> JobFolder:

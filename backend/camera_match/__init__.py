@@ -2,5 +2,6 @@
 """Does the clip follow its camera? Measured against the blockout, in degrees and metres."""
 
 from .match import match_camera
+from .paper import PaperErrors, paper_errors
 
-__all__ = ["match_camera"]
+__all__ = ["PaperErrors", "match_camera", "paper_errors"]

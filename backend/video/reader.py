@@ -27,7 +27,8 @@ def read_frames(clip: Path, frame_count: int) -> Iterator[np.ndarray]:
     try:
         with closing(imageio_ffmpeg.read_frames(str(clip))) as reader:
             width, height = next(reader)["size"]
-            for count, frame in enumerate(reader, 1):
+            for frame in reader:
+                count += 1
                 yield np.frombuffer(frame, np.uint8).reshape(height, width, 3)
     except (OSError, RuntimeError, StopIteration) as error:
         raise VideoError(f"{clip} cannot be decoded after frame {count}.") from error
