@@ -14,6 +14,7 @@ from ..protocol import FPS, Blockout, CameraMatch, CameraPath
 from ..protocol.camera_match import KEPT_LEAST
 from . import picture
 from .comparison import Comparison, compare
+from .lens import LensLooks
 from .tracker import NothingToFollow, Tracked, Tracker
 
 # Frames are tracked at the whole fraction of their size that is nearest to this width.
@@ -41,7 +42,7 @@ class _Seen:
         some = slice(None, None, max(1, len(tracked.points) // SLIDE_POINTS))
         self.points.append(tracked.points[some])
         self.pixels.append(tracked.pixels[some])
-        self.sharpness.append(picture.sharpness(grey))
+        self.sharpness.append(np.nan if tracked.c2w is None else picture.sharpness(grey))
         self.thumbnails.append(picture.thumbnail(grey))
 
 
@@ -66,7 +67,8 @@ def match_camera(
     size = tracked_size(path.image_size)
     scale = np.array(size) / path.image_size
     small_path = CameraPath(path.c2w, path.intrinsics * [*scale, *scale], size)
-    tracker, seen = Tracker(RayScene(blockout), small_path, pose_offset), _Seen()
+    rays, seen = RayScene(blockout), _Seen()
+    tracker, lens = (kind(rays, small_path, pose_offset) for kind in (Tracker, LensLooks))
     for count, frame in enumerate(frames, 1):
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         if grey.shape != size[::-1]:
@@ -76,10 +78,11 @@ def match_camera(
         except NothingToFollow as reason:
             return CameraMatch(unmeasured=str(reason))
         seen.add(tracked, grey)
+        lens.add(tracked)
         on_frame(count)
     if len(seen.poses) < 2:
         return CameraMatch(unmeasured="The clip has no second frame to compare with its first.")
-    return _matched(seen, small_path, pose_offset)
+    return _matched(seen, small_path, pose_offset, lens.focal_scale())
 
 
 def tracked_size(image_size: tuple[int, int]) -> tuple[int, int]:
@@ -88,7 +91,7 @@ def tracked_size(image_size: tuple[int, int]) -> tuple[int, int]:
     return round(image_size[0] / parts), round(image_size[1] / parts)
 
 
-def _matched(seen: _Seen, path: CameraPath, pose_offset: int) -> CameraMatch:
+def _matched(seen: _Seen, path: CameraPath, pose_offset: int, focal_scale: float | None) -> CameraMatch:
     estimated = np.stack(seen.poses)
     focal_px = float(path.intrinsics[0, 0])
     depth_m = float(np.median((seen.points[0] - estimated[0, :3, 3]) @ estimated[0, :3, 2]))
@@ -102,12 +105,13 @@ def _matched(seen: _Seen, path: CameraPath, pose_offset: int) -> CameraMatch:
         lag_s=_rounded(found.lag_s),
         path_scale=_rounded(found.path_scale),
         turn_scale=_rounded(found.turn_scale),
+        focal_scale=_rounded(focal_scale),
         heading_deg=_curve(found.heading_deg),
         position_m=_curve(found.position_m),
         position_scaled_m=_curve(found.position_scaled_m),
         slide_px=_curve(_slide(seen, path, pose_offset, found) * SLIDE_LINES / path.image_size[1], 2),
         kept=_curve(np.array(seen.kept), 3),
-        sharpness=_curve(sharp / max(float(np.median(sharp[:FPS])), 1e-6), 3),
+        sharpness=_curve(sharp / max(float(np.nanmedian(sharp[:FPS])), 1e-6), 3),
         revisit_db=_rounded(revisit, 2),
         matches_until_s=_rounded(until),
         lost_from_s=_rounded(lost_from),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Camera paths as motion: poses between samples, steps in the camera's own axes, angles."""
+"""Camera paths as motion: poses between samples, steps in the camera's own axes, angles; and pixels as rays."""
 
 from __future__ import annotations
 
@@ -67,3 +67,16 @@ def angles_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(N,) radians between (N, 3, 3) rotations, exact for small angles too."""
     chord = np.linalg.norm(first - second, axis=(1, 2)) / np.sqrt(8)
     return 2 * np.arcsin(np.clip(chord, 0, 1))
+
+
+def camera_matrix(intrinsics: np.ndarray) -> np.ndarray:
+    """(3, 3) for pixels whose first centre is 0, as OpenCV counts; in a path's (4,) intrinsics it is 0.5."""
+    fx, fy, cx, cy = intrinsics
+    return np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1.0]])
+
+
+def pixel_directions(pixels: np.ndarray, intrinsics: np.ndarray, c2w: np.ndarray) -> np.ndarray:
+    """(N, 3) world directions, 1 m along the optical axis, through (N, 2) pixels as OpenCV counts them."""
+    fx, fy, cx, cy = intrinsics
+    across, down = (pixels[:, 0] + 0.5 - cx) / fx, (pixels[:, 1] + 0.5 - cy) / fy
+    return np.column_stack([across, down, np.ones(len(pixels))]) @ c2w[:3, :3].T

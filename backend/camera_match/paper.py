@@ -3,7 +3,7 @@
 
 Rotation, place and scale of the whole measured path are fitted to the planned one first, as the evaluation of SANA-WM
 does. So a clip that moves too slowly everywhere scores as well as a perfect one; `path_scale` of the match tells them
-apart. Places alone do not tell how a straight path is turned about itself; there the rotation is fitted to the headings.
+apart. Places alone do not tell how a straight path is turned about itself; its rotation is fitted to the headings.
 """
 
 from __future__ import annotations

@@ -28,7 +28,11 @@ def sharpness(grey: np.ndarray) -> float:
 
 
 def softer(sharpness: np.ndarray) -> float | None:
-    """Share of the sharpness (F,) that is lost from the first to the last 10 s, or thirds if the clip is shorter."""
+    """Share of the sharpness (F,) that is lost from the first to the last 10 s, or thirds if the clip is shorter.
+
+    What is nan is not part of the clip.
+    """
+    sharpness = sharpness[np.isfinite(sharpness)]
     window = min(round(SOFTER_OVER_S * FPS), len(sharpness) // 3)
     if window < 1:
         return None

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..projection.scene import RayScene
 from ..protocol import FPS, CameraPath
+from .motion import camera_matrix, pixel_directions
 
 POINTS = 300
 # New points come when so few are left, and often enough that no part of the picture stays without.
@@ -49,12 +50,14 @@ class Tracked:
         kept: share of the points followed during the last second that fit the blockout within 2 pixels.
         points: (N, 3) float64 world, those which fit.
         pixels: (N, 2) float64, where they are seen; 0 is the centre of the first pixel.
+        numbers: (N,) int, one for each point through all frames.
     """
 
     c2w: np.ndarray | None
     kept: float
     points: np.ndarray
     pixels: np.ndarray
+    numbers: np.ndarray
 
 
 class Tracker:
@@ -71,6 +74,7 @@ class Tracker:
         self._reference = np.zeros((0, 0), np.uint8)
         self._pose = path.c2w[self._sample(0)]
         self._points, self._pixels = np.zeros((0, 3)), np.zeros((0, 2), np.float32)
+        self._numbers, self._next_number = np.zeros(0, int), 0
         self._failed: deque[int] = deque(maxlen=FPS)
 
     def follow(self, grey: np.ndarray) -> Tracked:
@@ -81,7 +85,7 @@ class Tracker:
         """
         self._frame += 1
         if self._frame > 0 and not self._measure(grey):
-            return Tracked(None, 0.0, self._points[:0], self._pixels[:0])
+            return Tracked(None, 0.0, self._points[:0], self._pixels[:0], self._numbers[:0])
         self._reference = grey
         fitting = len(self._points)
         kept = fitting / max(fitting + sum(self._failed), 1)
@@ -90,7 +94,8 @@ class Tracker:
         if self._frame == 0:
             self._require_points(grey.shape)
             kept = 1.0
-        return Tracked(self._pose.copy(), kept, self._points.copy(), self._pixels.astype(np.float64))
+        pixels = self._pixels.astype(np.float64)
+        return Tracked(self._pose, kept, self._points, pixels, self._numbers)
 
     def _require_points(self, shape: tuple[int, int]) -> None:
         if len(self._points) >= FEWEST_FITTING:
@@ -104,11 +109,8 @@ class Tracker:
     def _sample(self, frame: int) -> int:
         return min(frame + self._offset, len(self._path) - 1)
 
-    def _camera(self) -> tuple[np.ndarray, np.ndarray]:
-        """(3, 3) camera matrix for pixels whose first centre is 0, and its (4,) numbers as in the path."""
-        intrinsics = self._path.intrinsics[self._sample(self._frame)]
-        fx, fy, cx, cy = intrinsics
-        return np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1.0]]), intrinsics
+    def _intrinsics(self) -> np.ndarray:
+        return self._path.intrinsics[self._sample(self._frame)]
 
     def _measure(self, grey: np.ndarray) -> bool:
         """Move points and pose on to this frame; False, and nothing is moved, if they cannot be found in it."""
@@ -117,7 +119,7 @@ class Tracker:
         pixels, found = self._flow(grey)
         if found.sum() < FEWEST_FITTING:
             return False
-        matrix, _ = self._camera()
+        matrix = camera_matrix(self._intrinsics())
         pose = _solve(self._points[found], pixels[found], matrix, self._pose)
         if pose is None:
             return False
@@ -126,7 +128,8 @@ class Tracker:
         if fits.sum() < max(FEWEST_FITTING, FITTING_SHARE * seen.sum()):
             return False
         self._failed.append(int((seen & ~fits).sum()))
-        self._pose, self._points, self._pixels = pose, self._points[fits], pixels[fits]
+        self._pose = pose
+        self._points, self._pixels, self._numbers = self._points[fits], pixels[fits], self._numbers[fits]
         return True
 
     def _flow(self, grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -175,14 +178,15 @@ class Tracker:
         points, usable = self._cast(pixels)
         self._points = np.concatenate([self._points, points[usable]])
         self._pixels = np.concatenate([self._pixels, pixels[usable]])
+        numbers = self._next_number + np.arange(usable.sum())
+        self._numbers = np.concatenate([self._numbers, numbers])
+        self._next_number += len(numbers)
 
     def _cast(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """World points seen at (N, 2) pixels from the measured pose, and which of them are good to follow."""
-        _, (fx, fy, cx, cy) = self._camera()
         around = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]]) * NEIGHBOUR_PX
-        places = (pixels[None] + around[:, None]).reshape(-1, 2) + 0.5
-        local = np.column_stack([(places[:, 0] - cx) / fx, (places[:, 1] - cy) / fy, np.ones(len(places))])
-        directions = local @ self._pose[:3, :3].T
+        places = (pixels[None] + around[:, None]).reshape(-1, 2)
+        directions = pixel_directions(places, self._intrinsics(), self._pose)
         depth, hit = self._rays.first_hits(self._pose[:3, 3], directions, self._sample(self._frame))
         depth, hit = depth.reshape(5, -1), hit.reshape(5, -1)
         solid = (hit >= 0).all(0) & ~np.isin(hit, self._rays.blockout.moving).any(0)

@@ -25,6 +25,7 @@ POSITION_OF_PATH = (0.02, 0.08)
 LAG_S = (0.1, 0.3)
 SLIDE_PX = (5.0, 25.0)
 SOFTER = (0.10, 0.30)
+LENS_OFF = (0.03, 0.08)
 KEPT_LEAST = 0.3
 # Below this share of the asked motion the picture stands still.
 STILL_BELOW = 0.1
@@ -49,7 +50,7 @@ class CameraMatch:
     Attributes:
         unmeasured: why nothing could be measured, in a sentence; empty if it was.
         path_length_m: length of the planned path over the clip.
-        lag_s: how late the clip is; negative if it is early. None if the camera hardly moves and turns.
+        lag_s: how late the clip is; negative if it is early. None if the camera, planned or seen, stands still.
         path_scale: 1.0 moves the full way, 0.9 falls short by a tenth. None if the path hardly moves.
         turn_scale: the same for turning. None if the camera hardly turns.
         focal_scale: measured focal length / planned one; above 1 the picture is narrower. None if it cannot be told.
@@ -58,7 +59,7 @@ class CameraMatch:
         position_scaled_m: distance to the planned path drawn at `path_scale`, which is reported beside it.
         slide_px: how far the set has slid in the picture: median over tracked points, in pixels of 1080 lines.
         kept: share of the points seeded on the blockout that still fit it within 2 pixels; 0 where it is lost.
-        sharpness: relative to the first second of the clip.
+        sharpness: fine detail of the picture relative to the first second of the clip.
         revisit_db: PSNR between frames where the path comes back to the same view. None if it never does.
         matches_until_s: until then the picture shows the blockout; the clip's duration if it does to the end.
         lost_from_s: from then on the camera cannot be told any more. None if it always can.
@@ -77,7 +78,7 @@ class CameraMatch:
     position_scaled_m: list[float | None] = field(default_factory=list)
     slide_px: list[float | None] = field(default_factory=list)
     kept: list[float] = field(default_factory=list)
-    sharpness: list[float] = field(default_factory=list)
+    sharpness: list[float | None] = field(default_factory=list)
     revisit_db: float | None = None
     matches_until_s: float | None = None
     lost_from_s: float | None = None
@@ -145,7 +146,7 @@ class CameraMatch:
             return "Does not show the blockout: the camera cannot be told."
         verdict = self.verdict()
         if verdict == "good":
-            parts = [f"heading within {max(_known(self.heading_deg), default=0):.1f}°"]
+            parts = [f"heading within {max(0.1, *_known(self.heading_deg)):.1f}°"]
             if self.path_scale is not None:
                 parts.append(f"moves at {self.path_scale:.0%}".replace("%", " %"))
             return f"Follows the camera: {', '.join(parts)}."
@@ -174,9 +175,13 @@ class CameraMatch:
     def _judged(self) -> Iterator[Judged]:
         if self.lost_from_s is not None:
             yield Judged("Camera", f"cannot be told from {clock(self.lost_from_s)} on", "bad")
+        elif None in self.heading_deg:
+            lost_s = self.heading_deg.count(None) / FPS
+            yield Judged("Camera", f"cannot be told for {lost_s:.1f} s", "look")
         if self.lag_s is not None:
-            late = "late" if self.lag_s >= 0 else "early"
-            yield Judged("Timing", f"{late} by {abs(self.lag_s):.2f} s", grade(abs(self.lag_s), LAG_S))
+            late = f"{'late' if self.lag_s > 0 else 'early'} by {abs(self.lag_s):.2f} s"
+            on_time = abs(self.lag_s) < 0.005
+            yield Judged("Timing", "on time" if on_time else late, grade(abs(self.lag_s), LAG_S))
         if self.path_scale is not None:
             words = f"at {100 * self.path_scale:.0f} % of the path"
             yield Judged("Moves", words, grade(abs(self.path_scale - 1), MOVES_OFF))
@@ -194,8 +199,8 @@ class CameraMatch:
             yield Judged("Set", f"slid by up to {slide:.0f} px at {clock(at)}", grade(slide, SLIDE_PX))
         if self.focal_scale is not None:
             off = abs(self.focal_scale - 1)
-            words = f"{100 * off:.1f} % {'narrower' if self.focal_scale > 1 else 'wider'} than asked"
-            yield Judged("Lens", words, grade(off, MOVES_OFF))
+            words = f"{100 * off:.0f} % {'narrower' if self.focal_scale > 1 else 'wider'} than asked"
+            yield Judged("Lens", words if off >= 0.005 else "as asked", grade(off, LENS_OFF))
         if self.matches_until_s is not None:
             whole = self.matches_until_s >= self.duration_s - 1e-3
             words = "matches the whole clip" if whole else f"matches until {clock(self.matches_until_s)}"
@@ -205,7 +210,9 @@ class CameraMatch:
             yield Judged("Picture", words, grade(self.softer, SOFTER))
 
     def _frame_verdict(self, frame: int) -> Verdict:
-        if self.heading_deg[frame] is None or self.kept[frame] < KEPT_LEAST:
+        if self.heading_deg[frame] is None:
+            return "look" if self.lost_from_s is None or frame < self.lost_from_s * FPS else "bad"
+        if self.kept[frame] < KEPT_LEAST:
             return "bad"
         verdicts = [grade(self.heading_deg[frame], HEADING_DEG)]
         if self.slide_px[frame] is not None:
