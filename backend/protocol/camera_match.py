@@ -33,11 +33,12 @@ STILL_BELOW = 0.1
 
 @dataclass(frozen=True)
 class Judged:
-    """One number as a person reads it: "Heading", "off by up to 3.1° at 0:05", "look"."""
+    """One number as a person reads it: "Heading", "off by up to 3.1° at 0:05", "look"; and its moment, if it has one."""
 
     name: str
     words: str
     verdict: Verdict
+    at_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class CameraMatch:
 
     def _judged(self) -> Iterator[Judged]:
         if self.lost_from_s is not None:
-            yield Judged("Camera", f"cannot be told from {clock(self.lost_from_s)} on", "bad")
+            yield Judged("Camera", f"cannot be told from {clock(self.lost_from_s)} on", "bad", self.lost_from_s)
         elif None in self.heading_deg:
             lost_s = self.heading_deg.count(None) / FPS
             yield Judged("Camera", f"cannot be told for {lost_s:.1f} s", "look")
@@ -188,15 +189,15 @@ class CameraMatch:
         heading, at = _worst(self.heading_deg)
         if heading is not None:
             words = f"off by up to {heading:.1f}° at {clock(at)}"
-            yield Judged("Heading", words, grade(heading, HEADING_DEG))
+            yield Judged("Heading", words, grade(heading, HEADING_DEG), at)
         position, at = _worst(self.position_scaled_m)
         if position is not None and self.path_scale is not None:
             share = position / self.path_length_m
             words = f"off by up to {position:.2f} m ({100 * share:.1f} % of the path) at {clock(at)}"
-            yield Judged("Position", words, grade(share, POSITION_OF_PATH))
+            yield Judged("Position", words, grade(share, POSITION_OF_PATH), at)
         slide, at = _worst(self.slide_px)
         if slide is not None:
-            yield Judged("Set", f"slid by up to {slide:.0f} px at {clock(at)}", grade(slide, SLIDE_PX))
+            yield Judged("Set", f"slid by up to {slide:.0f} px at {clock(at)}", grade(slide, SLIDE_PX), at)
         if self.focal_scale is not None:
             off = abs(self.focal_scale - 1)
             words = f"{100 * off:.0f} % {'narrower' if self.focal_scale > 1 else 'wider'} than asked"
@@ -204,7 +205,8 @@ class CameraMatch:
         if self.matches_until_s is not None:
             whole = self.matches_until_s >= self.duration_s - 1e-3
             words = "matches the whole clip" if whole else f"matches until {clock(self.matches_until_s)}"
-            yield Judged("Blockout", words, "good" if whole else "bad")
+            until = None if whole else self.matches_until_s
+            yield Judged("Blockout", words, "good" if whole else "bad", until)
         if self.softer is not None:
             words = f"softer by {100 * self.softer:.0f} %" if self.softer > 0 else "as sharp as at the start"
             yield Judged("Picture", words, grade(self.softer, SOFTER))
