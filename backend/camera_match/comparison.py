@@ -53,7 +53,9 @@ def compare(
     asked = poses_at(path, frames + pose_offset)
     px_per_m = focal_px / depth_m
     moves, turns = _visible_motion(asked, px_per_m, focal_px)
-    lag = _lag_frames(estimated, path, pose_offset, px_per_m, focal_px) if moves or turns else None
+    seen = estimated[np.isfinite(estimated[:, 0, 0])]
+    can_be_late = (moves or turns) and any(_visible_motion(seen, px_per_m, focal_px))
+    lag = _lag_frames(estimated, path, pose_offset, px_per_m, focal_px) if can_be_late else None
     planned = poses_at(path, frames + pose_offset - (lag or 0))
     path_scale, turn_scale = _scales(estimated, planned)
     path_scale, turn_scale = path_scale if moves else None, turn_scale if turns else None
@@ -71,10 +73,10 @@ def compare(
     )
 
 
-def _visible_motion(asked: np.ndarray, px_per_m: float, focal_px: float) -> tuple[bool, bool]:
-    """Whether the planned camera moves, and turns, enough to be seen."""
-    away_m = np.linalg.norm(asked[:, :3, 3] - asked[0, :3, 3], axis=1).max()
-    turned = angles_between(asked[:, :3, :3], np.broadcast_to(asked[0, :3, :3], (len(asked), 3, 3))).max()
+def _visible_motion(c2w: np.ndarray, px_per_m: float, focal_px: float) -> tuple[bool, bool]:
+    """Whether a camera moves, and turns, enough to be seen."""
+    away_m = np.linalg.norm(c2w[:, :3, 3] - c2w[0, :3, 3], axis=1).max()
+    turned = angles_between(c2w[:, :3, :3], np.broadcast_to(c2w[0, :3, :3], (len(c2w), 3, 3))).max()
     return bool(away_m * px_per_m > LEAST_MOTION_PX), bool(turned * focal_px > LEAST_MOTION_PX)
 
 

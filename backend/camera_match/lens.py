@@ -7,18 +7,18 @@ them fit one pose in the frames that follow.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from ..projection.scene import RayScene
 from ..protocol import CameraPath
 from .motion import camera_matrix, pixel_directions
+from .pose import FIT_PX, refine_pose
 from .tracker import Tracked
 
 CANDIDATES = np.geomspace(0.8, 1.25, 13)
 # The first frame's points are looked at in every fourth frame, as long as so many are left.
 EVERY = 4
-MOST_LOOKS = 16
+MOST_LOOKS = 8
 FEWEST_POINTS = 60
 # The candidates beside the best one have to fit so much worse, in square pixels, or the picture does not tell.
 LEAST_BEND = 0.04
@@ -75,16 +75,10 @@ class LensLooks:
         known[known] = np.isfinite(points[seen.numbers[known]]).all(1)
         points, pixels = points[seen.numbers[known]], seen.pixels[known]
         matrix = camera_matrix(self._intrinsics(frame) * lens)
-        w2c = np.linalg.inv(seen.c2w)
-        turn, shift = cv2.Rodrigues(w2c[:3, :3])[0], w2c[:3, 3:].copy()
-        fitting = np.ones(len(points), bool)
-        for _ in range(3):
-            turn, shift = cv2.solvePnPRefineLM(points[fitting], pixels[fitting], matrix, None, turn, shift)
-            where = cv2.projectPoints(points, turn, shift, matrix, None)[0][:, 0]
-            error = np.linalg.norm(where - pixels, axis=1)
-            most = max(3 * np.median(error), 0.3)
-            fitting = error < most
-        return float((np.minimum(error, most) ** 2).mean())
+        pose = refine_pose(points, pixels, matrix, seen.c2w)
+        local = (points - pose[:3, 3]) @ pose[:3, :3] @ matrix.T
+        error = np.linalg.norm(local[:, :2] / local[:, 2:] - pixels, axis=1)
+        return float((np.minimum(error, FIT_PX) ** 2).mean())
 
     def _sample(self, frame: int) -> int:
         return min(frame + self._offset, len(self._path) - 1)

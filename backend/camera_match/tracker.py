@@ -17,16 +17,14 @@ import numpy as np
 from ..projection.scene import RayScene
 from ..protocol import FPS, CameraPath
 from .motion import camera_matrix, pixel_directions
+from .pose import FEWEST_FITTING, FIT_PX, solve_pose
 
 POINTS = 300
 # New points come when so few are left, and often enough that no part of the picture stays without.
 FEWEST_POINTS = 180
 SEED_EVERY = 8
-# A pose that fewer points agree on is a guess.
-FEWEST_FITTING = 12
+# A pose that a smaller share of the points agrees on is a guess.
 FITTING_SHARE = 0.25
-# Beyond this a point does not fit the pose.
-FIT_PX = 2.0
 # There and back again, optical flow must return to where it started.
 RETURN_PX = 1.2
 BORDER_PX = 6
@@ -120,7 +118,7 @@ class Tracker:
         if found.sum() < FEWEST_FITTING:
             return False
         matrix = camera_matrix(self._intrinsics())
-        pose = _solve(self._points[found], pixels[found], matrix, self._pose)
+        pose = solve_pose(self._points[found], pixels[found], matrix, self._pose)
         if pose is None:
             return False
         error, seen = self._errors(pose, matrix, pixels, grey.shape)
@@ -196,23 +194,3 @@ class Tracker:
         usable = solid & (bend < JUMP * inverse[0])
         centres = self._pose[:3, 3] + np.where(usable, depth[0], 0)[:, None] * directions[: len(pixels)]
         return centres, usable
-
-
-def _solve(
-    points: np.ndarray, pixels: np.ndarray, matrix: np.ndarray, guess: np.ndarray
-) -> np.ndarray | None:
-    """Camera to world (4, 4) from which most points are seen at their pixels; None if there is no such pose."""
-    pixels = pixels.astype(np.float64)
-    w2c = np.linalg.inv(guess)
-    turn, shift = cv2.Rodrigues(w2c[:3, :3])[0], w2c[:3, 3:].copy()
-    solved, turn, shift, fitting = cv2.solvePnPRansac(
-        points, pixels, matrix, None, turn, shift, True, 100, FIT_PX, 0.999, flags=cv2.SOLVEPNP_ITERATIVE
-    )
-    if not solved or fitting is None or len(fitting) < FEWEST_FITTING:
-        return None
-    fitting = fitting.ravel()
-    turn, shift = cv2.solvePnPRefineLM(points[fitting], pixels[fitting], matrix, None, turn, shift)
-    c2w = np.eye(4)
-    c2w[:3, :3] = cv2.Rodrigues(turn)[0].T
-    c2w[:3, 3] = -c2w[:3, :3] @ shift.ravel()
-    return c2w

@@ -151,9 +151,11 @@ class CameraMatch:
             if self.path_scale is not None:
                 parts.append(f"moves at {self.path_scale:.0%}".replace("%", " %"))
             return f"Follows the camera: {', '.join(parts)}."
-        wrong = [number for number in self.judged() if number.verdict == verdict]
+        off = [number for number in self.judged() if number.verdict in ("look", "bad")]
+        # That the set slides is what the other numbers lead to.
+        causes = [number for number in off if number.name != "Set"] or off
         start = "Does not follow the camera" if verdict == "bad" else "Nearly follows the camera"
-        return f"{start}: {'; '.join(f'{n.name.lower()} {n.words}' for n in wrong[:2])}."
+        return f"{start}: {'; '.join(f'{number.name.lower()} {number.words}' for number in causes[:2])}."
 
     def stands_still(self) -> bool:
         """Whether the picture hardly moves although the camera was to."""
