@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The add-on inside Blender: registration only."""
 
-from . import operators, panels, preferences, properties, session
+from . import draw_path, operators, panels, preferences, properties, session
+from .compare import match_band
 
-_PARTS = (properties, preferences, operators, panels, session)
+_PARTS = (properties, preferences, operators, panels, draw_path, match_band, session)
 
 
 def register() -> None:

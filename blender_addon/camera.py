@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Blender's evaluated camera -> CameraPath: the one place where Blender's axes and lens become OpenCV's."""
+"""Blender's evaluated camera -> CameraPath: the one place where Blender's axes and lens become OpenCV's, and back."""
 
 from __future__ import annotations
 
@@ -91,6 +91,17 @@ def export_camera(
             c2w[index] = _rigid(np.array(evaluated.matrix_world), camera.name)
     c2w[:, :3, 3] *= scene.unit_settings.scale_length
     return CameraPath(c2w @ _OPENCV_FROM_BLENDER, intrinsics, size)
+
+
+def blender_poses(c2w: np.ndarray, unit_scale: float) -> np.ndarray:
+    """(F, 4, 4) world matrices of a Blender camera for a path of OpenCV axes in metres: `export_camera` reversed.
+
+    Args:
+        unit_scale: metres per Blender unit.
+    """
+    poses = c2w @ _OPENCV_FROM_BLENDER
+    poses[:, :3, 3] /= unit_scale
+    return poses
 
 
 def _check_kind(evaluated: Object, name: str) -> None:

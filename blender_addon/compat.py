@@ -29,6 +29,11 @@ def strip_extent(strip: Any) -> tuple[int, int]:
     return strip.frame_final_start, strip.frame_final_end
 
 
+def strip_content_start(strip: Any) -> float:
+    """The scene frame of the content's first frame, which trimming does not move: renamed in 5.1."""
+    return float(strip.content_start if hasattr(strip, "content_start") else strip.frame_start)
+
+
 def set_strip_end(strip: Any, frame: int) -> None:
     """Trim or extend a strip so that `frame` is the first one after it."""
     setattr(strip, "right_handle" if hasattr(strip, "right_handle") else "frame_final_end", frame)

@@ -142,7 +142,33 @@ class SANAWM_PG_check(PropertyGroup):
     subject: StringProperty(description="What was checked; findings about anything else are out of date")
 
 
-_CLASSES = (SANAWM_PG_job, SANAWM_PG_shot, SANAWM_PG_finding, SANAWM_PG_check)
+class SANAWM_PG_view(PropertyGroup):
+    """What is drawn over Blender's editors; not saved."""
+
+    shows_band: BoolProperty(
+        name="Match Band",
+        description="Colour every take second by second: green follows its camera, orange does not",
+        default=True,
+    )
+    curve: EnumProperty(
+        name="Curve",
+        description="The number whose course is drawn on every take",
+        items=(
+            ("NONE", "None", "No curve"),
+            ("heading_deg", "Heading", "Angle between the camera of the clip and the planned one"),
+            (
+                "position_scaled_m",
+                "Position",
+                "Distance between the two, with the path drawn at its own scale",
+            ),
+            ("slide_px", "Slide", "How far the set has slid in the picture"),
+            ("kept", "Points Kept", "Share of the blockout's points that the picture still shows"),
+            ("sharpness", "Sharpness", "Sharpness beside the first second's"),
+        ),
+    )
+
+
+_CLASSES = (SANAWM_PG_job, SANAWM_PG_shot, SANAWM_PG_finding, SANAWM_PG_check, SANAWM_PG_view)
 
 
 def register() -> None:
@@ -153,9 +179,11 @@ def register() -> None:
     Scene.sana_wm_shots = CollectionProperty(type=SANAWM_PG_shot)
     Scene.sana_wm_shot_index = IntProperty(name="Active Shot", min=0)
     WindowManager.sana_wm_check = PointerProperty(type=SANAWM_PG_check)
+    WindowManager.sana_wm_view = PointerProperty(type=SANAWM_PG_view)
 
 
 def unregister() -> None:
+    del WindowManager.sana_wm_view
     del WindowManager.sana_wm_check
     del Scene.sana_wm_shot_index
     del Scene.sana_wm_shots

@@ -31,6 +31,13 @@ def takes_of(scene: Scene, shot_code: str) -> list[Any]:
     return sorted(strips, key=lambda strip: strip.channel)
 
 
+def shown_take(scene: Scene, shot_code: str) -> Any | None:
+    """The take of a shot that shows: the highest one that is not muted."""
+    if scene.sequence_editor is None:
+        return None
+    return next((take for take in reversed(takes_of(scene, shot_code)) if not take.mute), None)
+
+
 def pick(scene: Scene, strip: Any) -> None:
     """Show this take of its shot and no other."""
     for take in takes_of(scene, strip[_MARK]["shot"]):

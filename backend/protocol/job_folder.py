@@ -17,7 +17,8 @@ from .clip import Clip
 from .errors import ProtocolError
 from .events import EventLog, EventReader
 from .file_lock import FileLock
-from .shot import Shot
+from .records import from_record
+from .shot import Shot, Source, check_schema_version
 from .state import JobState, StateFile, StateRecord
 
 _NAME = re.compile(r"(?P<code>[A-Za-z0-9][A-Za-z0-9_]*)-v(?P<version>\d{3,})")
@@ -118,6 +119,16 @@ class JobFolder:
     def lock(self) -> FileLock:
         """Held by the worker that has the job, as long as it lives."""
         return FileLock(self.path / ".lock")
+
+    def source(self) -> Source:
+        """Where the shot came from, without its camera and blockout, which take long to read.
+
+        Raises:
+            ProtocolError: shot.json is missing or damaged.
+        """
+        record = atomic.read_json(self.shot_json)
+        check_schema_version(record, self.shot_json.name)
+        return from_record(Source, record.get("source"), "The shot's source")
 
     def shot(self) -> Shot:
         """Read and check the whole shot.

@@ -9,8 +9,8 @@ from pathlib import Path
 import bpy
 from bpy.types import Camera, CameraBackgroundImage, Scene
 
-from ...backend.protocol import FPS, Clip, JobFolder, ProtocolError, Source
-from ..timeline import scene_fps
+from ...backend.protocol import JobFolder, ProtocolError
+from .looked_at import ClipTime
 
 _MARK = "sana_wm_overlay"
 ALPHA = 0.5
@@ -39,9 +39,7 @@ def show_overlay(scene: Scene, job: JobFolder) -> CameraBackgroundImage:
     Raises:
         ProtocolError: the job has no clip, Blender cannot read it, or its camera is not in the file.
     """
-    if not job.clip_mp4.is_file():
-        raise ProtocolError(f"{job.name} has no clip; generate the shot again.")
-    clip, source = job.clip(), job.shot().source
+    time, source = ClipTime.of_job(job, scene), job.source()
     filmed_by = bpy.data.objects.get(source.camera)
     if filmed_by is None or filmed_by.type != "CAMERA":
         raise ProtocolError(f"The camera {source.camera} of {job.name} is not in this file any more.")
@@ -51,7 +49,7 @@ def show_overlay(scene: Scene, job: JobFolder) -> CameraBackgroundImage:
     background.source, background.alpha = "IMAGE", ALPHA
     background.display_depth, background.frame_method = "FRONT", "FIT"
     background.show_background_image = camera.show_background_images = True
-    _keep_time(scene, camera, background, clip, source)
+    _keep_time(camera, background, time)
     return background
 
 
@@ -71,13 +69,9 @@ def _movie(path: Path) -> bpy.types.Image:
     return image
 
 
-def _keep_time(
-    scene: Scene, camera: Camera, background: CameraBackgroundImage, clip: Clip, source: Source
-) -> None:
+def _keep_time(camera: Camera, background: CameraBackgroundImage, time: ClipTime) -> None:
     """Blender shows one clip frame a scene frame; a driver sets off what that is wrong by."""
-    fps = scene_fps(scene)
-    start = source.frame_start + clip.pose_offset / FPS * fps
-    first, length = round(start), (clip.frame_count - 1) / FPS * fps
+    first, length = round(time.start), (time.count - 1) / time.scale
     user = background.image_user
     user.frame_start, user.use_auto_refresh, user.use_cyclic = first, True, False
     # In scene frames: Blender keeps to them before it adds the offset.
@@ -87,6 +81,6 @@ def _keep_time(
     driver.type = "SCRIPTED"
     # The nearest clip frame, as in the sequencer. So simple an expression runs in files that are not trusted.
     driver.expression = (
-        f"int(min(max(frame-{start:.6g},0),{length:.6g})*{FPS / fps:.9g}+0.5)"
+        f"int(min(max(frame-{time.start:.6g},0),{length:.6g})*{time.scale:.9g}+0.5)"
         f"-int(min(max(frame-{first},0),{frames - 1}))"
     )

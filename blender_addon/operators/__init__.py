@@ -3,7 +3,7 @@
 
 import bpy
 
-from . import backend, camera_move, compare, demo, export_job, generate, look, takes
+from . import backend, camera_match, camera_move, compare, demo, export_job, generate, look, takes
 
 _CLASSES = (
     generate.SANAWM_OT_check_shot,
@@ -15,6 +15,8 @@ _CLASSES = (
     demo.SANAWM_OT_add_demo_scene,
     camera_move.SANAWM_OT_add_camera_move,
     compare.SANAWM_OT_overlay,
+    camera_match.SANAWM_OT_jump_to_moment,
+    camera_match.SANAWM_OT_match_path,
     takes.SANAWM_OT_pick_take,
     takes.SANAWM_OT_remove_take,
     takes.SANAWM_OT_settings_of_take,

@@ -3,9 +3,15 @@
 
 import bpy
 
-from . import clip, more, shot, take
+from . import camera_match, clip, more, shot, take
 
-_CLASSES = (shot.SANAWM_PT_shot, clip.SANAWM_PT_clip, more.SANAWM_PT_more, take.SANAWM_PT_take)
+_CLASSES = (
+    shot.SANAWM_PT_shot,
+    clip.SANAWM_PT_clip,
+    camera_match.SANAWM_PT_camera_match,
+    more.SANAWM_PT_more,
+    take.SANAWM_PT_take,
+)
 
 
 def register() -> None:

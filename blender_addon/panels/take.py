@@ -7,6 +7,7 @@ from bpy.types import Context, Panel
 
 from .. import takes
 from ..compat import sequencer_scene
+from .camera_match import draw_match
 
 
 class SANAWM_PT_take(Panel):
@@ -33,3 +34,7 @@ class SANAWM_PT_take(Panel):
         column.operator("sanawm.settings_of_take", icon="LOOP_BACK")
         column.operator("sanawm.go_on_from_take", icon="NEXT_KEYFRAME")
         column.operator("sanawm.remove_take", icon="X")
+        draw_match(self.layout, context, takes.job_of(strip))
+        view = context.window_manager.sana_wm_view
+        self.layout.prop(view, "shows_band")
+        self.layout.prop(view, "curve")

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The camera path that a clip shows, drawn beside the planned one."""
+
+from __future__ import annotations
+
+import numpy as np
+from bpy.types import Scene
+
+from ...backend.protocol import FPS, CameraMatch, JobFolder, ProtocolError
+from .. import camera, draw_path, verdicts
+from ..draw_path import Lines, camera_lines
+
+PLANNED, ESTIMATED = "planned", "estimated"
+_PLANNED_COLOUR = (0.75, 0.75, 0.75, 0.8)
+
+
+def show_match_path(scene: Scene, job: JobFolder) -> None:
+    """Draw the planned path in grey and the measured one in the colours of its verdicts.
+
+    Raises:
+        ProtocolError: the clip was not measured.
+    """
+    match = verdicts.match_of(job)
+    if match is None or match.unmeasured:
+        why = match.unmeasured if match else "It was made before clips were measured."
+        raise ProtocolError(f"There is no measured path of {job.name}. {why}")
+    planned, estimated = match_lines(
+        match, job.shot().camera.c2w, job.clip().pose_offset, scene.unit_settings.scale_length
+    )
+    draw_path.show(PLANNED, planned)
+    draw_path.show(ESTIMATED, estimated)
+
+
+def hide_match_path() -> None:
+    draw_path.hide(PLANNED)
+    draw_path.hide(ESTIMATED)
+
+
+def match_lines(
+    match: CameraMatch, c2w: np.ndarray, pose_offset: int, unit_scale: float
+) -> tuple[Lines, Lines]:
+    """Planned and estimated path with a camera at every second.
+
+    Args:
+        c2w: (F, 4, 4) planned path, OpenCV axes, metres.
+        unit_scale: metres per Blender unit.
+    """
+    frames = match.frame_count
+    seconds = np.arange(0, frames, FPS)
+    planned = camera.blender_poses(c2w[pose_offset : pose_offset + frames], unit_scale)
+    grey = np.tile(_PLANNED_COLOUR, (len(planned), 1))
+    estimated = camera.blender_poses(match.estimated_c2w, unit_scale)
+    per_second = match.per_second()
+    colours = np.array([verdicts.COLOURS[per_second[frame // FPS]] for frame in range(frames)])
+    return camera_lines(planned, grey, seconds), camera_lines(estimated, colours, seconds)
