@@ -12,7 +12,7 @@ from .motion import angles_between
 # What is seen again has not been in view for this long, and lies within a pixel of a thumbnail.
 REVISIT_AFTER_S = 2.0
 REVISIT_PX = 1.0
-DEPARTED_PX = 16.0
+DEPARTED_PX = 6.0
 THUMBNAIL_WIDTH = 64
 SOFTER_OVER_S = 10.0
 

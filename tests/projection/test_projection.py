@@ -216,3 +216,19 @@ def test_a_blockout_without_motion_for_a_sample_is_refused():
     world = blockout(np.tile(np.eye(4), (2, 1, 1)))
     with pytest.raises(ProtocolError, match="no sample 2; export"):
         frames_of(world, camera([[0, 0, 1.5]] * 3), np.zeros((54, 96, 3), np.float32))
+
+
+def test_single_rays_meet_what_whole_pictures_show():
+    motion = np.tile(np.eye(4), (2, 1, 1))
+    motion[1, 0, 3] = 0.7
+    scene, path = RayScene(blockout(motion)), camera([[0, 0, 1.5], [0.4, 0.3, 1.6]])
+    for sample in (0, 1):
+        seen = view(scene, path, sample)
+        c2w = path.c2w[sample]
+        directions = ray_directions(c2w, path.intrinsics[sample], SIZE[0], np.arange(SIZE[1])).reshape(-1, 3)
+        distance, object_id = scene.first_hits(c2w[:3, 3], directions, sample)
+        assert set(np.unique(object_id)) == {-1, FLOOR, BOX, WALL}
+        np.testing.assert_array_equal(object_id, seen.object_id.ravel())
+        np.testing.assert_allclose(distance, seen.depth_m.ravel(), rtol=1e-6)
+    with pytest.raises(ProtocolError, match="no sample 2"):
+        scene.first_hits(np.zeros(3), np.ones((1, 3)), 2)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.video import ClipWriter, VideoError
+from backend.video import ClipWriter, VideoError, read_frames
 
 SIZE = (96, 64)
 TAGS = {
@@ -286,3 +286,18 @@ def test_no_room_is_an_oserror_and_leaves_whole_chunks_alone(tmp_path, pytestcon
     assert 0 < frames < 48 and len(decoded(tmp_path / "preview/clip.mp4")) == frames
     growing = (tmp_path / "preview/clip.mp4").read_bytes()
     assert len(growing) < 200000 and growing.count(b"moof") == frames // 8
+
+
+def test_a_clip_is_read_back_frame_by_frame_and_a_short_or_broken_one_is_refused(tmp_path):
+    frames = np.stack([np.full((48, 64, 3), 40 * index, np.uint8) for index in range(5)])
+    with ClipWriter(tmp_path / "preview", (64, 48), 16, {}) as writer:
+        writer.write(frames)
+        writer.finish(tmp_path / "clip.mp4")
+    read = list(read_frames(tmp_path / "clip.mp4", 5))
+    np.testing.assert_allclose(np.stack(read).astype(int), frames.astype(int), atol=4)
+    with pytest.raises(VideoError, match="has 5 frames and should have 6"):
+        list(read_frames(tmp_path / "clip.mp4", 6))
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    for name in ("broken.mp4", "missing.mp4"):
+        with pytest.raises(VideoError, match=f"{name} cannot be decoded"):
+            list(read_frames(tmp_path / name, 5))
