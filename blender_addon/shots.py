@@ -11,6 +11,7 @@ import bpy
 from bpy.types import Context, Object, Scene
 
 from ..backend.protocol import CameraPath, Finding, Preset, ProtocolError, Shot, Source, limits
+from ..backend.protocol.fingerprint import fingerprint
 from . import blockout, camera, first_frame, paths, timeline
 from .backend_process import find_backend
 from .properties import SANAWM_PG_finding, SANAWM_PG_shot, presets, shot_settings
@@ -89,16 +90,42 @@ def export(context: Context, settings: SANAWM_PG_shot) -> tuple[Shot, bytes]:
 
 
 def _export(context: Context, settings: SANAWM_PG_shot) -> tuple[Shot, bytes]:
-    scene = settings.id_data
     filmed = _film(context, settings)
     findings = limits.check(filmed.path, filmed.preset)
     _keep_findings(context, findings)
     limits.refuse_errors(findings)
+    shot, warnings = _shot(context, settings, filmed)
+    _keep_findings(context, [*findings, *(Finding(False, warning) for warning in warnings)])
+    if settings.first_frame_source == "IMAGE":
+        return shot, first_frame.image_file(_first_frame_file(settings), filmed.path.image_size)
+    scene = settings.id_data
+    return shot, first_frame.render_blockout(scene, context.view_layer, filmed.camera, filmed.frame_start)
+
+
+def current_fingerprint(context: Context, settings: SANAWM_PG_shot) -> dict[str, str]:
+    """What a clip of the shot would be made from now, without rendering anything.
+
+    Raises:
+        ProtocolError: the shot cannot be followed; the message says what to do.
+    """
+    try:
+        filmed = _film(context, settings)
+        shot, _warnings = _shot(context, settings, filmed)
+        chosen = None
+        if settings.first_frame_source == "IMAGE":
+            chosen = first_frame.image_file(_first_frame_file(settings), filmed.path.image_size)
+        return fingerprint(shot, chosen)
+    finally:
+        context.window_manager.progress_end()
+
+
+def _shot(context: Context, settings: SANAWM_PG_shot, filmed: _Filmed) -> tuple[Shot, list[str]]:
+    """The shot, and what its blockout leaves out."""
+    scene = settings.id_data
     _begin_progress(context, len(filmed.path), rounds_done=1)
     geometry, warnings = blockout.export_blockout(
         scene, context.view_layer, filmed.frame_start, len(filmed.path)
     )
-    _keep_findings(context, [*findings, *(Finding(False, warning) for warning in warnings)])
     shot = Shot(
         code=settings.code,
         name=settings.name or scene.name,
@@ -109,13 +136,16 @@ def _export(context: Context, settings: SANAWM_PG_shot) -> tuple[Shot, bytes]:
         preset=filmed.preset,
         source=Source(
             bpy.data.filepath, scene.name, filmed.camera.name, filmed.frame_start, filmed.frame_end,
-            timeline.scene_fps(scene), uuid.uuid4().hex,
+            timeline.scene_fps(scene), uuid.uuid4().hex, chosen_first_frame(settings),
         ),
         blockout=geometry,
     )  # fmt: skip
-    if settings.first_frame_source == "IMAGE":
-        return shot, first_frame.image_file(_first_frame_file(settings), filmed.path.image_size)
-    return shot, first_frame.render_blockout(scene, context.view_layer, filmed.camera, filmed.frame_start)
+    return shot, warnings
+
+
+def chosen_first_frame(settings: SANAWM_PG_shot) -> str:
+    """The absolute path of the image chosen as the first frame; empty for the blockout's own picture."""
+    return bpy.path.abspath(settings.first_frame_path) if settings.first_frame_source == "IMAGE" else ""
 
 
 def current_findings(context: Context) -> list[SANAWM_PG_finding]:

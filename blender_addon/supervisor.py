@@ -136,6 +136,41 @@ class Supervisor:
             job.folder.state_file.move(JobState.CANCELLED, "Cancelled before it began.")
             self._follow(job)
 
+    def retry(self, job: FollowedJob) -> None:
+        """Queue a job again that failed or was cancelled.
+
+        Raises:
+            ProtocolError: it is not one of these.
+            OSError: its folder cannot be written.
+        """
+        job.folder.queue("Waiting for a worker again.")
+        self.trouble, worker = "", self._workers[job.jobs_root]
+        worker.restarts, worker.next_start = 0, 0.0
+        self._follow(job)
+
+    def at_work(self) -> list[FollowedJob]:
+        """Jobs that a worker has, the first begun first."""
+        jobs = [job for job in self.jobs.values() if job.is_active and not job.is_queued]
+        return sorted(jobs, key=lambda job: job.record.submitted)
+
+    def queue(self) -> list[FollowedJob]:
+        """Jobs that wait, in the order in which they are made."""
+        waiting = [job for job in self.jobs.values() if job.is_queued]
+        return sorted(waiting, key=lambda job: (job.record.submitted, job.name))
+
+    def move_in_queue(self, job: FollowedJob, by: int) -> None:
+        """Let a waiting job change places with the one before (-1) or behind (+1) it, if there is one.
+
+        Raises:
+            ProtocolError: one of the two does not wait any more.
+        """
+        neighbours = [other for other in self.queue() if other.jobs_root == job.jobs_root]
+        index = neighbours.index(job) + by if job in neighbours else -1
+        if 0 <= index < len(neighbours):
+            job.folder.change_places(neighbours[index].folder)
+            for moved in (job, neighbours[index]):
+                self._follow(moved)
+
     def latest(self, scene: int, shot_code: str = "") -> FollowedJob | None:
         """The job of this scene, or of one of its shots, that was asked for last."""
         queued = [

@@ -15,7 +15,7 @@ class RecordingLayout:
     def _part(self, **_options):
         return RecordingLayout(self.shown)
 
-    row = column = box = split = _part
+    row = column = box = split = grid_flow = _part
 
     def prop(self, data, name, **options):
         self.shown.append(options.get("text") or data.bl_rna.properties[name].name)
@@ -40,6 +40,12 @@ class RecordingLayout:
     def progress(self, factor=0.0, text="", type="BAR"):
         assert 0 <= factor <= 1
         self.shown.append(text)
+
+    def menu(self, name, text=None, **_options):
+        self.shown.append(getattr(bpy.types, name).bl_label if text is None else text)
+
+    def template_list(self, _kind, _id, data, name, active_data, active_name, **_options):
+        assert name in data.bl_rna.properties and active_name in active_data.bl_rna.properties
 
     def separator(self, **_options):
         pass

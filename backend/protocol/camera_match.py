@@ -33,7 +33,7 @@ STILL_BELOW = 0.1
 
 @dataclass(frozen=True)
 class Judged:
-    """One number as a person reads it: "Heading", "off by up to 3.1° at 0:05", "look"; and its moment, if it has one."""
+    """One number as a person reads it: "Heading", "off by up to 3.1° at 0:05", "look"; and its moment if it has one."""
 
     name: str
     words: str
@@ -177,7 +177,9 @@ class CameraMatch:
 
     def _judged(self) -> Iterator[Judged]:
         if self.lost_from_s is not None:
-            yield Judged("Camera", f"cannot be told from {clock(self.lost_from_s)} on", "bad", self.lost_from_s)
+            yield Judged(
+                "Camera", f"cannot be told from {clock(self.lost_from_s)} on", "bad", self.lost_from_s
+            )
         elif None in self.heading_deg:
             lost_s = self.heading_deg.count(None) / FPS
             yield Judged("Camera", f"cannot be told for {lost_s:.1f} s", "look")

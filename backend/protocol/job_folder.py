@@ -17,6 +17,7 @@ from .clip import Clip
 from .errors import ProtocolError
 from .events import EventLog, EventReader
 from .file_lock import FileLock
+from .fingerprint import fingerprint
 from .records import from_record
 from .shot import Shot, Source, check_schema_version
 from .state import JobState, StateFile, StateRecord
@@ -104,6 +105,25 @@ class JobFolder:
         self._cancel.unlink(missing_ok=True)
         self.state_file.move(JobState.QUEUED, reason)
 
+    def change_places(self, other: JobFolder) -> None:
+        """Let two waiting jobs change places in the queue.
+
+        Raises:
+            ProtocolError: one of them does not wait any more; both keep their places.
+        """
+        first, second = self.lock, other.lock
+        try:
+            if not (first.acquire("queue") and second.acquire("queue")):
+                raise ProtocolError(f"A worker has just taken {self.name} or {other.name}.")
+            here, there = self.state(), other.state()
+            if not all(record and record.state == JobState.QUEUED for record in (here, there)):
+                raise ProtocolError(f"{self.name} or {other.name} does not wait any more.")
+            self.state_file.put_in_place(there.submitted)
+            other.state_file.put_in_place(here.submitted)
+        finally:
+            first.release()
+            second.release()
+
     @property
     def _cancel(self) -> Path:
         return self.path / "cancel"
@@ -129,6 +149,15 @@ class JobFolder:
         record = atomic.read_json(self.shot_json)
         check_schema_version(record, self.shot_json.name)
         return from_record(Source, record.get("source"), "The shot's source")
+
+    def fingerprint(self) -> dict[str, str]:
+        """What the shot was made from, see `fingerprint.py`; empty for jobs from before it was kept."""
+        try:
+            record = atomic.read_json(self.shot_json)
+        except ProtocolError:
+            return {}
+        kept = record.get("fingerprint") if isinstance(record, dict) else None
+        return kept if isinstance(kept, dict) else {}
 
     def shot(self) -> Shot:
         """Read and check the whole shot.
@@ -170,7 +199,9 @@ class JobFolder:
             if shot.blockout is not None:
                 shot.blockout.save(hidden.blockout_npz)
             atomic.write_bytes(hidden.first_frame_png, first_frame_png)
-            atomic.write_json(hidden.shot_json, shot.to_record())
+            chosen = first_frame_png if shot.source.first_frame else None
+            record = shot.to_record() | {"fingerprint": fingerprint(shot, chosen)}
+            atomic.write_json(hidden.shot_json, record)
             if queue:
                 hidden.queue()
             return hidden._publish(jobs_root, shot.code)

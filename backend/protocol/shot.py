@@ -30,6 +30,7 @@ class Source:
         scene_fps: frames per second of the scene (fps / fps_base).
         request_id: unique to the one time that this shot was asked for; the scene remembers it under any
             name and in any file. Empty if nobody will ask for the clip again.
+        first_frame: path, as text, of the image that was chosen as the first frame; empty for the blockout's own.
     """
 
     blend: str
@@ -39,6 +40,7 @@ class Source:
     frame_end: float
     scene_fps: float
     request_id: str = ""
+    first_frame: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,9 @@ class Shot:
         misplaced = sorted({"camera", "blockout"} & record.keys())
         if misplaced:
             raise ProtocolError(f"The shot has unknown entries: {', '.join(misplaced)}.")
-        values = {n: v for n, v in record.items() if n not in ("schema_version", "has_blockout")}
+        values = {
+            n: v for n, v in record.items() if n not in ("schema_version", "has_blockout", "fingerprint")
+        }
         if {"preset", "source"} <= values.keys():
             values["preset"] = Preset.from_record(values["preset"])
             values["source"] = from_record(Source, values["source"], "The shot's source")

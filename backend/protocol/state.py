@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -70,6 +70,19 @@ class StateFile:
         record = from_record(StateRecord, atomic.read_json(self.path), "state.json")
         if record.state not in list(JobState):
             raise ProtocolError(f"state.json names an unknown state {record.state!r}.")
+        return record
+
+    def put_in_place(self, submitted: float) -> StateRecord:
+        """Give a waiting job another place in the queue; the caller holds the job's lock.
+
+        Raises:
+            ProtocolError: the job does not wait.
+        """
+        now = self.read()
+        if now is None or now.state != JobState.QUEUED:
+            raise ProtocolError("Only a job that waits has a place in the queue.")
+        record = replace(now, submitted=submitted)
+        atomic.write_json(self.path, asdict(record))
         return record
 
     def move(self, to: JobState, reason: str, worker: str = "") -> StateRecord:

@@ -3,12 +3,39 @@
 
 import bpy
 
-from . import backend, camera_match, camera_move, compare, demo, export_job, generate, look, takes
+from . import (
+    backend,
+    batch,
+    camera_match,
+    camera_move,
+    compare,
+    demo,
+    export_job,
+    generate,
+    look,
+    queue,
+    shot_list,
+    takes,
+)
 
 _CLASSES = (
     generate.SANAWM_OT_check_shot,
     generate.SANAWM_OT_generate,
     generate.SANAWM_OT_cancel,
+    batch.SANAWM_OT_generate_shots,
+    batch.SANAWM_OT_look_for_changes,
+    queue.SANAWM_OT_cancel_job,
+    queue.SANAWM_OT_retry_job,
+    queue.SANAWM_OT_move_job,
+    queue.SANAWM_OT_cancel_waiting,
+    shot_list.SANAWM_OT_add_shot,
+    shot_list.SANAWM_OT_remove_shot,
+    shot_list.SANAWM_OT_move_shot,
+    shot_list.SANAWM_OT_look_through_shot,
+    shot_list.SANAWM_OT_shots_from_markers,
+    shot_list.SANAWM_OT_shots_from_strips,
+    shot_list.SANAWM_OT_shots_from_file,
+    shot_list.SANAWM_OT_write_shots,
     export_job.SANAWM_OT_export_job,
     backend.SANAWM_OT_set_up_backend,
     backend.SANAWM_OT_cancel_set_up,

@@ -3,12 +3,18 @@
 
 import bpy
 
-from . import camera_match, clip, more, shot, take
+from . import camera_match, clip, more, queue, shot, shot_list, take
 
 _CLASSES = (
+    shot_list.SANAWM_UL_shots,
+    shot_list.SANAWM_MT_shots,
+    shot_list.SANAWM_PT_shots,
+    shot_list.SANAWM_PT_shots_in_sequencer,
     shot.SANAWM_PT_shot,
     clip.SANAWM_PT_clip,
     camera_match.SANAWM_PT_camera_match,
+    queue.SANAWM_PT_batch,
+    queue.SANAWM_PT_batch_in_sequencer,
     more.SANAWM_PT_more,
     take.SANAWM_PT_take,
 )

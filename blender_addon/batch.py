@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Many shots at once: which of a list, exported one after the other, each as so many takes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from bpy.types import Context, Scene
+
+from ..backend.protocol import JobState, ProtocolError
+from . import session, shots, staleness
+from .followed_job import FollowedJob
+from .properties import SANAWM_PG_shot
+
+_MAX_SEED = 2**32 - 1
+
+
+@dataclass
+class Outcome:
+    """What became of a batch.
+
+    Attributes:
+        queued: the jobs, in their order.
+        left_out: a code and the reason, in a sentence.
+    """
+
+    queued: list[FollowedJob] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+    def in_words(self) -> str:
+        if not self.queued and not self.left_out:
+            return "No shot needs a clip."
+        words = f"{len(self.queued)} {'job' if len(self.queued) == 1 else 'jobs'} queued"
+        if not self.left_out:
+            return f"{words}."
+        code, reason = self.left_out[0]
+        return f"{words}, {len(self.left_out)} left out: {code}: {reason}"
+
+
+def submit(context: Context, settings: SANAWM_PG_shot, takes: int) -> list[FollowedJob]:
+    """Queue so many takes of a shot, with the seed and those after it; the scene is exported once.
+
+    Raises:
+        ProtocolError: the shot cannot be made.
+        OSError: the job folder cannot be written.
+    """
+    if settings.seed + takes - 1 > _MAX_SEED:
+        raise ProtocolError(
+            f"{takes} takes from the seed {settings.seed} pass {_MAX_SEED}; choose a smaller seed."
+        )
+    shot, first_frame_png = shots.export(context, settings)
+    jobs = []
+    for take in range(takes):
+        source = replace(shot.source, request_id=uuid.uuid4().hex)
+        jobs.append(
+            session.supervisor.submit(replace(shot, seed=shot.seed + take, source=source), first_frame_png)
+        )
+    return jobs
+
+
+def submit_all(context: Context, wanted: Iterable[SANAWM_PG_shot], takes: int = 0) -> Outcome:
+    """Queue the shots one after the other; what stops one does not stop the others.
+
+    Args:
+        takes: of every shot; 0 for as many as the shot itself asks for.
+    """
+    outcome = Outcome()
+    for settings in wanted:
+        if is_being_made(settings):
+            outcome.left_out.append((settings.code, "its clip is being made."))
+            continue
+        try:
+            outcome.queued += submit(context, settings, takes or settings.takes)
+        except (ProtocolError, OSError) as error:
+            outcome.left_out.append((settings.code, str(error)))
+    return outcome
+
+
+def is_being_made(settings: SANAWM_PG_shot) -> bool:
+    job = _latest(settings)
+    return job is not None and job.is_active
+
+
+def selected(scene: Scene) -> list[SANAWM_PG_shot]:
+    return [shot for shot in scene.sana_wm_shots if shot.is_selected]
+
+
+def failed(scene: Scene) -> list[SANAWM_PG_shot]:
+    """Shots whose last job ended without a clip."""
+    ended = (JobState.FAILED, JobState.CANCELLED)
+    return [shot for shot in scene.sana_wm_shots if (job := _latest(shot)) and job.record.state in ended]
+
+
+def stale(context: Context) -> tuple[list[SANAWM_PG_shot], list[tuple[str, str]]]:
+    """Shots of the context's scene without a clip, or whose clip was made from something else than there is now.
+
+    Returns:
+        The shots, and those that could not be looked at: code and reason.
+    """
+    found, unknown = [], []
+    for settings in context.scene.sana_wm_shots:
+        job = _latest(settings)
+        if job is not None and job.is_active:
+            continue
+        try:
+            if job is None or not job.is_done:
+                found.append(settings)
+            elif staleness.cheap_changes(settings, job.folder):
+                found.append(settings)
+            elif staleness.look_for_changes(context, settings, job.folder):
+                found.append(settings)
+        except ProtocolError as error:
+            unknown.append((settings.code, str(error)))
+    return found, unknown
+
+
+def _latest(settings: SANAWM_PG_shot) -> FollowedJob | None:
+    return session.supervisor.latest(settings.id_data.session_uid, settings.code)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Several shots: the batch, and the jobs that wait, run or went wrong."""
+
+from __future__ import annotations
+
+import time
+
+from bpy.types import Context, Panel, UILayout
+
+from ...backend.protocol import JobState
+from .. import session, staleness
+from ..followed_job import FollowedJob
+from ..operators.shot_list import list_scene
+from ..properties import shot_settings
+from .parts import SidebarPanel, draw_sentence
+
+# More jobs than these are counted, not listed.
+LISTED = 8
+
+
+def draw_batch(layout: UILayout, context: Context) -> None:
+    scene = list_scene(context)
+    grid = layout.grid_flow(columns=2, align=True, even_columns=True)
+    for which, text in (("SELECTED", "Selected"), ("ALL", "All"), ("STALE", "Stale"), ("FAILED", "Failed")):
+        grid.operator("sanawm.generate_shots", text=text, icon="RENDER_ANIMATION").which = which
+    layout.operator("sanawm.look_for_changes", icon="FILE_REFRESH")
+    settings = shot_settings(scene)
+    layout.prop(settings, "takes", text=f"Takes of {settings.code}")
+    job = session.supervisor.latest(scene.session_uid, settings.code)
+    changed = staleness.known_changes(settings, job.folder) if job and job.is_done else []
+    if changed:
+        draw_sentence(layout, context, staleness.in_words(changed), icon="FILE_REFRESH")
+    draw_queue(layout, context)
+
+
+def draw_queue(layout: UILayout, context: Context) -> None:
+    """The jobs of the open file that wait or run in their order, then those that went wrong last."""
+    running, waiting, wrong = session.supervisor.at_work(), session.supervisor.queue(), _went_wrong()
+    for job in [*running, *waiting][:LISTED]:
+        _draw_job(layout, job)
+    more = len(running) + len(waiting) - LISTED
+    if more > 0:
+        layout.label(text=f"and {more} more")
+    if len(waiting) > 1:
+        layout.operator("sanawm.cancel_waiting", icon="X")
+    for job in wrong[:LISTED]:
+        row = layout.row(align=True)
+        row.label(text=f"{job.name} {job.record.state}", icon="ERROR" if _failed(job) else "X")
+        row.operator("sanawm.retry_job", text="", icon="FILE_REFRESH").job = job.request_id
+        if _failed(job):
+            draw_sentence(layout, context, job.record.reason)
+
+
+def _draw_job(layout: UILayout, job: FollowedJob) -> None:
+    row = layout.row(align=True)
+    if job.is_queued:
+        row.label(text=job.name, icon="TIME")
+        for direction, icon in (("UP", "TRIA_UP"), ("DOWN", "TRIA_DOWN")):
+            move = row.operator("sanawm.move_job", text="", icon=icon)
+            move.job, move.direction = job.request_id, direction
+    else:
+        row.progress(factor=job.fraction(time.time()), text=job.name)
+    row.operator("sanawm.cancel_job", text="", icon="X").job = job.request_id
+
+
+def _went_wrong() -> list[FollowedJob]:
+    """Last jobs of their shots that failed or were cancelled, the newest first."""
+    ended = (JobState.FAILED, JobState.CANCELLED)
+    jobs = [
+        job
+        for job in session.supervisor.jobs.values()
+        if job.record
+        and job.record.state in ended
+        and session.supervisor.latest(job.scene, job.shot_code) is job
+    ]
+    return sorted(jobs, key=lambda job: -job.record.submitted)
+
+
+def _failed(job: FollowedJob) -> bool:
+    return job.record.state == JobState.FAILED
+
+
+class SANAWM_PT_batch(SidebarPanel, Panel):
+    bl_idname = "SANAWM_PT_batch"
+    bl_label = "Batch"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return bool(context.scene.sana_wm_shots)
+
+    def draw(self, context: Context) -> None:
+        draw_batch(self.layout, context)
+
+
+class SANAWM_PT_batch_in_sequencer(Panel):
+    bl_idname = "SANAWM_PT_batch_in_sequencer"
+    bl_label = "Batch"
+    bl_space_type = "SEQUENCE_EDITOR"
+    bl_region_type = "UI"
+    bl_category = "SANA-WM"
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return bool(list_scene(context).sana_wm_shots)
+
+    def draw(self, context: Context) -> None:
+        draw_batch(self.layout, context)
