@@ -58,9 +58,17 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("job", type=Path, metavar="JOB_DIR")
     _add_device(run)
 
-    submit = commands.add_parser("submit", help="copy an exported job and queue it", epilog=EXIT_CODES)
-    submit.add_argument("job", type=Path, metavar="JOB_DIR")
-    submit.add_argument("--jobs", type=Path, required=True, metavar="DIR", help="folder of job folders")
+    submit = commands.add_parser(
+        "submit", help="copy an exported job and queue it, or the shots of a list", epilog=EXIT_CODES
+    )
+    submit.add_argument(
+        "job", type=Path, metavar="JOB_DIR | LIST", help="job folder, or .csv, .otio or .edl file"
+    )
+    submit.add_argument("--jobs", type=Path, metavar="DIR", help="folder of job folders")
+    submit.add_argument("--blend", type=Path, metavar="FILE", help="with a list: the .blend with its cameras")
+    submit.add_argument(
+        "--blender", default="blender", metavar="PROGRAM", help="with a list: the Blender to use"
+    )
 
     commands.add_parser("match", help="does a finished clip follow its camera? (see match --help)")
     commands.add_parser("train", help="train the embedded model (see train --help)")
@@ -145,6 +153,14 @@ def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
 
 
 def _submit(arguments: argparse.Namespace, _stop: threading.Event) -> int:
+    from .blender_command import LIST_ENDINGS, submit_list
+
+    if arguments.job.suffix.lower() in LIST_ENDINGS:
+        if arguments.blend is None:
+            return _refuse("Name the .blend with the shots' cameras: --blend FILE.")
+        return submit_list(arguments.job, arguments.blend, arguments.blender, arguments.jobs)
+    if arguments.jobs is None:
+        return _refuse("Name the folder for the job: --jobs DIR.")
     job = _existing_job(arguments.job)
     shot = job.shot()
     for warning in limits.require(shot.camera, shot.preset):

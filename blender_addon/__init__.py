@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The add-on inside Blender: registration only."""
 
-from . import draw_path, operators, panels, preferences, properties, session, staleness
+from . import command_line, draw_path, operators, panels, preferences, properties, session, staleness
 from .compare import match_band
 
-_PARTS = (properties, preferences, operators, panels, draw_path, match_band, staleness, session)
+_PARTS = (properties, preferences, operators, panels, draw_path, match_band, staleness, session, command_line)
 
 
 def register() -> None:

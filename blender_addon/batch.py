@@ -6,6 +6,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from bpy.types import Context, Scene
 
@@ -39,8 +40,13 @@ class Outcome:
         return f"{words}, {len(self.left_out)} left out: {code}: {reason}"
 
 
-def submit(context: Context, settings: SANAWM_PG_shot, takes: int) -> list[FollowedJob]:
+def submit(
+    context: Context, settings: SANAWM_PG_shot, takes: int, jobs_root: Path | None = None
+) -> list[FollowedJob]:
     """Queue so many takes of a shot, with the seed and those after it; the scene is exported once.
+
+    Args:
+        jobs_root: the folder for the jobs; None for that of the open file.
 
     Raises:
         ProtocolError: the shot cannot be made.
@@ -54,13 +60,14 @@ def submit(context: Context, settings: SANAWM_PG_shot, takes: int) -> list[Follo
     jobs = []
     for take in range(takes):
         source = replace(shot.source, request_id=uuid.uuid4().hex)
-        jobs.append(
-            session.supervisor.submit(replace(shot, seed=shot.seed + take, source=source), first_frame_png)
-        )
+        one = replace(shot, seed=shot.seed + take, source=source)
+        jobs.append(session.supervisor.submit(one, first_frame_png, jobs_root))
     return jobs
 
 
-def submit_all(context: Context, wanted: Iterable[SANAWM_PG_shot], takes: int = 0) -> Outcome:
+def submit_all(
+    context: Context, wanted: Iterable[SANAWM_PG_shot], takes: int = 0, jobs_root: Path | None = None
+) -> Outcome:
     """Queue the shots one after the other; what stops one does not stop the others.
 
     Args:
@@ -72,7 +79,7 @@ def submit_all(context: Context, wanted: Iterable[SANAWM_PG_shot], takes: int = 
             outcome.left_out.append((settings.code, "its clip is being made."))
             continue
         try:
-            outcome.queued += submit(context, settings, takes or settings.takes)
+            outcome.queued += submit(context, settings, takes or settings.takes, jobs_root)
         except (ProtocolError, OSError) as error:
             outcome.left_out.append((settings.code, str(error)))
     return outcome

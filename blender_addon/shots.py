@@ -67,14 +67,24 @@ def sample_count(settings: SANAWM_PG_shot, preset: Preset) -> int:
 def check(context: Context) -> list[Finding]:
     """Follow the camera of the shot in the panel and keep what is wrong or doubtful for the panel to show."""
     try:
-        filmed = _film(context, shot_settings(context.scene))
-        findings = limits.check(filmed.path, filmed.preset)
+        found = findings(context, shot_settings(context.scene))
     except ProtocolError as error:
-        findings = [Finding(True, str(error))]
+        found = [Finding(True, str(error))]
+    _keep_findings(context, found)
+    return found
+
+
+def findings(context: Context, settings: SANAWM_PG_shot) -> list[Finding]:
+    """What is wrong or doubtful about a shot.
+
+    Raises:
+        ProtocolError: its camera cannot be followed at all.
+    """
+    try:
+        filmed = _film(context, settings)
+        return limits.check(filmed.path, filmed.preset)
     finally:
         context.window_manager.progress_end()
-    _keep_findings(context, findings)
-    return findings
 
 
 def export(context: Context, settings: SANAWM_PG_shot) -> tuple[Shot, bytes]:
@@ -91,11 +101,11 @@ def export(context: Context, settings: SANAWM_PG_shot) -> tuple[Shot, bytes]:
 
 def _export(context: Context, settings: SANAWM_PG_shot) -> tuple[Shot, bytes]:
     filmed = _film(context, settings)
-    findings = limits.check(filmed.path, filmed.preset)
-    _keep_findings(context, findings)
-    limits.refuse_errors(findings)
+    found = limits.check(filmed.path, filmed.preset)
+    _keep_findings(context, found)
+    limits.refuse_errors(found)
     shot, warnings = _shot(context, settings, filmed)
-    _keep_findings(context, [*findings, *(Finding(False, warning) for warning in warnings)])
+    _keep_findings(context, [*found, *(Finding(False, warning) for warning in warnings)])
     if settings.first_frame_source == "IMAGE":
         return shot, first_frame.image_file(_first_frame_file(settings), filmed.path.image_size)
     scene = settings.id_data
@@ -201,11 +211,11 @@ def _first_frame_file(settings: SANAWM_PG_shot) -> Path:
     return file
 
 
-def _keep_findings(context: Context, findings: list[Finding]) -> None:
+def _keep_findings(context: Context, found: list[Finding]) -> None:
     last = context.window_manager.sana_wm_check
     last.findings.clear()
     last.subject = _subject(context.scene)
-    for finding in findings:
+    for finding in found:
         entry = last.findings.add()
         entry.name, entry.is_error = finding.message, finding.is_error
 

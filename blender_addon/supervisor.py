@@ -112,8 +112,8 @@ class Supervisor:
         self._folder_time_ns = 0
         self._workers: defaultdict[Path, _Worker] = defaultdict(_Worker)
 
-    def submit(self, shot: Shot, first_frame_png: bytes) -> FollowedJob:
-        """Write the job and queue it; the worker is started by the next tick.
+    def submit(self, shot: Shot, first_frame_png: bytes, jobs_root: Path | None = None) -> FollowedJob:
+        """Write the job and queue it, in the project's folder or another; the worker is started by the next tick.
 
         Raises:
             ProtocolError: the file is unsaved, or the first frame does not fit the camera.
@@ -122,10 +122,11 @@ class Supervisor:
         self._open(self._host.project())
         if self._project is None:
             raise ProtocolError("Save the file first: its clips are made in a folder beside it.")
-        folder = JobFolder.create(self._project.jobs_root, shot, first_frame_png)
+        jobs_root = jobs_root or self._project.jobs_root
+        folder = JobFolder.create(jobs_root, shot, first_frame_png)
         self._known.add(folder.path)
         scene = self._host.scene_named(shot.source.scene)
-        self.trouble, worker = "", self._workers[self._project.jobs_root]
+        self.trouble, worker = "", self._workers[jobs_root]
         worker.restarts, worker.next_start = 0, 0.0
         return self._add(folder, shot.code, shot.source.request_id, scene, shot.source.scene)
 
@@ -188,6 +189,12 @@ class Supervisor:
     def reload(self) -> None:
         """Another .blend was loaded: forget the jobs; the next tick finds those of the new one."""
         self._project, self.jobs, self.trouble = None, {}, ""
+
+    def look_around(self) -> None:
+        """Take up all jobs of the open .blend at once; nothing is started or placed."""
+        self._open(self._host.project())
+        while self._project is not None and self._unread:
+            self._take_up(self._unread.popleft())
 
     def tick(self, now: float) -> float:
         """Do what is due and return the seconds until the next call.

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A shot list and a .blend file to jobs, through a Blender without a window: only Blender can read its cameras."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from .protocol import ProtocolError
+
+LIST_ENDINGS = (".csv", ".otio", ".edl")
+
+
+def submit_list(shot_list: Path, blend: Path, blender: str, jobs_root: Path | None) -> int:
+    """Have Blender submit the shots; its own output goes through.
+
+    Args:
+        blender: the program, by name or path; its SANA-WM extension does the work.
+        jobs_root: None for the folder beside the .blend.
+
+    Returns:
+        Blender's exit code: 0, 1 if rows or shots were left out, 2 if nothing could be done.
+
+    Raises:
+        ProtocolError: a file or the program is missing.
+    """
+    for path, what in ((shot_list, "shot list"), (blend, ".blend file")):
+        if not path.is_file():
+            raise ProtocolError(f"There is no {what} {path}.")
+    program = shutil.which(blender)
+    if program is None:
+        raise ProtocolError(f"There is no program {blender}; name Blender's with --blender.")
+    command = [program, "--background", str(blend.resolve()), "--command", "sana_wm", "submit"]
+    command += ["--from", str(shot_list.resolve())]
+    if jobs_root is not None:
+        command += ["--jobs", str(jobs_root.resolve())]
+    return subprocess.run(command).returncode
