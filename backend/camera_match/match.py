@@ -22,6 +22,7 @@ TRACKED_WIDTH = 640
 SLIDE_LINES = 1080
 # Points whose place is kept until the lag is known.
 SLIDE_POINTS = 48
+RESOLVED_PX = 2.0
 DIGITS = 4
 
 
@@ -102,6 +103,7 @@ def _matched(seen: _Seen, path: CameraPath, pose_offset: int, focal_scale: float
     revisit = picture.revisit_db(np.stack(seen.thumbnails), found.planned, thumbnail_focal, depth_m)
     return CameraMatch(
         path_length_m=_rounded(found.path_length_m),
+        resolution_m=_rounded(RESOLVED_PX * depth_m / focal_px),
         lag_s=_rounded(found.lag_s),
         path_scale=_rounded(found.path_scale),
         turn_scale=_rounded(found.turn_scale),

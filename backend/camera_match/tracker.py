@@ -20,9 +20,13 @@ from .motion import camera_matrix, pixel_directions
 from .pose import FEWEST_FITTING, FIT_PX, solve_pose
 
 POINTS = 300
-# New points come when so few are left, and often enough that no part of the picture stays without.
-FEWEST_POINTS = 180
+# New points come often enough that no part of the picture stays without, and at once when so few are left.
 SEED_EVERY = 8
+FEWEST_POINTS = 60
+# Corners down to this share of the strength of the best one.
+QUALITY = 0.005
+# With fewer points on surfaces, corners of outlines help: less exact, because what is behind them moves on its own.
+FEWEST_ON_SURFACES = 150
 # A pose that a smaller share of the points agrees on is a guess.
 FITTING_SHARE = 0.25
 # There and back again, optical flow must return to where it started.
@@ -73,6 +77,7 @@ class Tracker:
         self._pose = path.c2w[self._sample(0)]
         self._points, self._pixels = np.zeros((0, 3)), np.zeros((0, 2), np.float32)
         self._numbers, self._next_number = np.zeros(0, int), 0
+        self._on_surface = np.zeros(0, bool)
         self._failed: deque[int] = deque(maxlen=FPS)
 
     def follow(self, grey: np.ndarray) -> Tracked:
@@ -85,9 +90,8 @@ class Tracker:
         if self._frame > 0 and not self._measure(grey):
             return Tracked(None, 0.0, self._points[:0], self._pixels[:0], self._numbers[:0])
         self._reference = grey
-        fitting = len(self._points)
-        kept = fitting / max(fitting + sum(self._failed), 1)
-        if fitting < FEWEST_POINTS or self._frame % SEED_EVERY == 0:
+        kept = len(self._points) / max(len(self._points) + sum(self._failed), 1)
+        if len(self._points) < FEWEST_POINTS or self._frame % SEED_EVERY == 0:
             self._seed(grey)
         if self._frame == 0:
             self._require_points(grey.shape)
@@ -99,8 +103,8 @@ class Tracker:
         if len(self._points) >= FEWEST_FITTING:
             return
         v, u = np.meshgrid(*(np.linspace(0.1, 0.9, 12) * side for side in shape), indexing="ij")
-        _, still = self._cast(np.column_stack([u.ravel(), v.ravel()]))
-        if still.mean() < 0.03:
+        _, on_surface, _ = self._cast(np.column_stack([u.ravel(), v.ravel()]))
+        if on_surface.mean() < 0.03:
             raise NothingToFollow("The first frame shows next to nothing of the blockout that stands still.")
         raise NothingToFollow("The first frame has too little detail to follow on the blockout.")
 
@@ -125,9 +129,11 @@ class Tracker:
         fits = found & seen & (error < FIT_PX)
         if fits.sum() < max(FEWEST_FITTING, FITTING_SHARE * seen.sum()):
             return False
-        self._failed.append(int((seen & ~fits).sum()))
+        # A corner of an outline may never have been a point of the set.
+        self._failed.append(int((seen & ~fits & self._on_surface).sum()))
         self._pose = pose
-        self._points, self._pixels, self._numbers = self._points[fits], pixels[fits], self._numbers[fits]
+        self._points, self._pixels = self._points[fits], pixels[fits]
+        self._numbers, self._on_surface = self._numbers[fits], self._on_surface[fits]
         return True
 
     def _flow(self, grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,28 +175,34 @@ class Tracker:
         free[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = 255
         for u, v in self._pixels:
             cv2.circle(free, (round(float(u)), round(float(v))), round(spacing), 0, -1)
-        corners = cv2.goodFeaturesToTrack(grey, wanted, 0.005, spacing, mask=free, blockSize=5)
+        corners = cv2.goodFeaturesToTrack(grey, wanted, QUALITY, spacing, mask=free, blockSize=5)
         if corners is None:
             return
         pixels = corners.reshape(-1, 2)
-        points, usable = self._cast(pixels)
-        self._points = np.concatenate([self._points, points[usable]])
-        self._pixels = np.concatenate([self._pixels, pixels[usable]])
-        numbers = self._next_number + np.arange(usable.sum())
-        self._numbers = np.concatenate([self._numbers, numbers])
-        self._next_number += len(numbers)
+        points, on_surface, on_outline = self._cast(pixels)
+        lacking = max(0, FEWEST_ON_SURFACES - len(self._points) - int(on_surface.sum()))
+        chosen = np.concatenate([np.flatnonzero(on_surface), np.flatnonzero(on_outline)[:lacking]])
+        self._points = np.concatenate([self._points, points[chosen]])
+        self._pixels = np.concatenate([self._pixels, pixels[chosen]])
+        self._numbers = np.concatenate([self._numbers, self._next_number + np.arange(len(chosen))])
+        self._on_surface = np.concatenate([self._on_surface, on_surface[chosen]])
+        self._next_number += len(chosen)
 
-    def _cast(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """World points seen at (N, 2) pixels from the measured pose, and which of them are good to follow."""
+    def _cast(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """World points seen at (N, 2) pixels from the measured pose; which lie on a surface, and which on an outline.
+
+        What moves, and the sky, is neither. A point on an outline belongs to what is in front.
+        """
         around = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]]) * NEIGHBOUR_PX
         places = (pixels[None] + around[:, None]).reshape(-1, 2)
         directions = pixel_directions(places, self._intrinsics(), self._pose)
         depth, hit = self._rays.first_hits(self._pose[:3, 3], directions, self._sample(self._frame))
         depth, hit = depth.reshape(5, -1), hit.reshape(5, -1)
-        solid = (hit >= 0).all(0) & ~np.isin(hit, self._rays.blockout.moving).any(0)
+        still = ~np.isin(hit, self._rays.blockout.moving).any(0)
         # Inverse depth is linear over a plane, so that the middle is the mean of opposite neighbours.
         inverse = 1 / depth
         bend = np.abs(inverse[[1, 3]] + inverse[[2, 4]] - 2 * inverse[0]).max(0)
-        usable = solid & (bend < JUMP * inverse[0])
-        centres = self._pose[:3, 3] + np.where(usable, depth[0], 0)[:, None] * directions[: len(pixels)]
-        return centres, usable
+        on_surface = still & (hit >= 0).all(0) & (bend < JUMP * inverse[0])
+        on_outline = still & (hit >= 0).any(0) & ~on_surface
+        reach = np.where(on_surface, depth[0], np.where(on_outline, depth.min(0), 0))
+        return self._pose[:3, 3] + reach[:, None] * directions[: len(pixels)], on_surface, on_outline

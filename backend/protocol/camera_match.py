@@ -51,6 +51,8 @@ class CameraMatch:
     Attributes:
         unmeasured: why nothing could be measured, in a sentence; empty if it was.
         path_length_m: length of the planned path over the clip.
+        resolution_m: the camera's place is not told more exactly than this: so large a shift moves the picture by two
+            pixels of what is tracked. An error below it is judged good.
         lag_s: how late the clip is; negative if it is early. None if the camera, planned or seen, stands still.
         path_scale: 1.0 moves the full way, 0.9 falls short by a tenth. None if the path hardly moves.
         turn_scale: the same for turning. None if the camera hardly turns.
@@ -70,6 +72,7 @@ class CameraMatch:
 
     unmeasured: str = ""
     path_length_m: float = 0.0
+    resolution_m: float = 0.0
     lag_s: float | None = None
     path_scale: float | None = None
     turn_scale: float | None = None
@@ -189,7 +192,7 @@ class CameraMatch:
             yield Judged("Timing", "on time" if on_time else late, grade(abs(self.lag_s), LAG_S))
         if self.path_scale is not None:
             words = f"at {100 * self.path_scale:.0f} % of the path"
-            yield Judged("Moves", words, grade(abs(self.path_scale - 1), MOVES_OFF))
+            yield Judged("Moves", words, self._grade_share(abs(self.path_scale - 1), MOVES_OFF))
         heading, at = _worst(self.heading_deg)
         if heading is not None:
             words = f"off by up to {heading:.1f}° at {clock(at)}"
@@ -198,7 +201,7 @@ class CameraMatch:
         if position is not None and self.path_scale is not None:
             share = position / self.path_length_m
             words = f"off by up to {position:.2f} m ({100 * share:.1f} % of the path) at {clock(at)}"
-            yield Judged("Position", words, grade(share, POSITION_OF_PATH), at)
+            yield Judged("Position", words, self._grade_share(share, POSITION_OF_PATH), at)
         slide, at = _worst(self.slide_px)
         if slide is not None:
             yield Judged("Set", f"slid by up to {slide:.0f} px at {clock(at)}", grade(slide, SLIDE_PX), at)
@@ -224,8 +227,13 @@ class CameraMatch:
         if self.slide_px[frame] is not None:
             verdicts.append(grade(self.slide_px[frame], SLIDE_PX))
         if self.path_scale is not None and self.position_scaled_m[frame] is not None:
-            verdicts.append(grade(self.position_scaled_m[frame] / self.path_length_m, POSITION_OF_PATH))
+            share = self.position_scaled_m[frame] / self.path_length_m
+            verdicts.append(self._grade_share(share, POSITION_OF_PATH))
         return worst(verdicts)
+
+    def _grade_share(self, share: float, limits: tuple[float, float]) -> Verdict:
+        """As `grade`, of a share of the path; what is too small to be told is good."""
+        return "good" if share * self.path_length_m <= self.resolution_m else grade(share, limits)
 
 
 def grade(value: float, limits: tuple[float, float]) -> Verdict:

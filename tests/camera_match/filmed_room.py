@@ -6,7 +6,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from backend.projection.scene import RayScene
+from backend.projection.scene import RayScene, ray_directions
 from backend.protocol import Blockout, CameraPath
 from backend.training import shapes
 
@@ -76,24 +76,29 @@ def film(blockout: Blockout, path: CameraPath) -> np.ndarray:
     fine = path.fitted_to((2 * width, 2 * height))
     clip = np.empty((len(path), height, width, 3), np.uint8)
     for sample in range(len(path)):
-        hits = rays.cast(fine.c2w[sample], fine.intrinsics[sample], fine.image_size, sample)
-        points, objects = np.nan_to_num(hits.points), hits.object_id
+        eye = fine.c2w[sample, :3, 3]
+        directions = ray_directions(
+            fine.c2w[sample], fine.intrinsics[sample], 2 * width, np.arange(2 * height)
+        )
+        directions = directions.reshape(-1, 3)
+        distance, objects = rays.first_hits(eye, directions, sample)
+        is_sky = objects < 0
+        points = np.where(is_sky, 0, distance).astype(np.float32)[:, None] * directions + eye.astype(
+            np.float32
+        )
         for index, motion in zip(blockout.moving, blockout.motion, strict=True):
-            moved = objects == index
-            points[moved] -= motion[sample, :3, 3].astype(np.float32)
-        picture = paint(points)
-        picture[hits.is_sky] = 0.8
-        picture = picture.reshape(height, 2, width, 2).mean((1, 3))
+            points[objects == index] -= motion[sample, :3, 3].astype(np.float32)
+        picture = np.where(is_sky, np.float32(0.8), paint(points)).reshape(height, 2, width, 2).mean((1, 3))
         clip[sample] = (picture * 255 + 0.5)[..., None].astype(np.uint8)
     return clip
 
 
 def paint(points: np.ndarray) -> np.ndarray:
-    """(H, W) 0..1 for (H, W, 3) world points: cells of three sizes with sharp edges."""
-    picture = np.full(points.shape[:2], 0.15, np.float32)
+    """(N,) 0..1 for (N, 3) world points: cells of three sizes with sharp edges."""
+    picture = np.full(len(points), 0.15, np.float32)
     for size, weight in ((0.9, 0.3), (0.35, 0.3), (0.13, 0.2)):
         cell = np.floor(points * np.float32(1 / size) + np.float32(0.137)).astype(np.int32) & 63
-        picture += weight * _CELLS[(cell[..., 0] * 64 + cell[..., 1]) * 64 + cell[..., 2]]
+        picture += weight * _CELLS[cell @ np.array([4096, 64, 1], np.int32)]
     return picture
 
 
