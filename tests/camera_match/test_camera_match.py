@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backend.camera_match import match_camera
-from backend.protocol import Blockout, CameraMatch
+from backend.protocol import Blockout, CameraMatch, CameraPath
 from tests.camera_match.filmed_room import FRAMES, SIZE, camera, degraded, film, looking, room
 
 TIME = np.arange(FRAMES) / 32
@@ -22,6 +22,15 @@ def exact() -> np.ndarray:
 
 
 @functools.cache
+def drifting() -> np.ndarray:
+    """The heading drifts by 3 degrees."""
+    return film(room(), looking(PLACES, YAW + np.linspace(0, 3, FRAMES), PITCH, SIZE))
+
+
+def panned(frames: int) -> CameraPath:
+    return looking(np.tile(PLACES[0], (frames, 1)), np.linspace(0, 10, frames), np.zeros(frames), SIZE)
+
+
 def moving_box() -> tuple[Blockout, np.ndarray]:
     motion = np.tile(np.eye(4), (FRAMES, 1, 1))
     motion[:, 0, 3] = np.linspace(-1.2, 1.0, FRAMES)
@@ -72,8 +81,7 @@ def test_a_camera_that_goes_nine_tenths_of_the_way_is_told_by_its_scale_alone():
 
 
 def test_a_heading_that_drifts_by_three_degrees_is_told_by_its_heading_alone():
-    clip = film(room(), looking(PLACES, YAW + np.linspace(0, 3, FRAMES), PITCH, SIZE))
-    match = match_camera(clip, room(), camera(), 0)
+    match = match_camera(drifting(), room(), camera(), 0)
     assert match.heading_deg[-1] == pytest.approx(3, abs=0.1)
     assert np.mean(match.heading_deg) == pytest.approx(1.5, abs=0.1)
     assert match.path_scale == pytest.approx(1, abs=0.01) and abs(match.lag_s) < 0.02
@@ -101,8 +109,8 @@ def test_a_wider_lens_is_told():
 
 @pytest.mark.parametrize("pan", [False, True], ids=["walk", "pan"])
 def test_a_still_picture_is_called_one(pan):
-    path = looking(np.tile(PLACES[0], (FRAMES, 1)), np.linspace(0, 20, FRAMES), 0 * TIME, SIZE)
-    match = match_camera(np.repeat(exact()[:1], FRAMES, axis=0), room(), path if pan else camera(), 0)
+    path = panned(FRAMES) if pan else camera()
+    match = match_camera(np.repeat(exact()[:1], FRAMES, axis=0), room(), path, 0)
     assert match.turn_scale < 0.02 and (match.path_scale is None if pan else match.path_scale < 0.02)
     assert match.lag_s is None and match.focal_scale is None
     assert match.verdict() == "bad"
@@ -110,7 +118,7 @@ def test_a_still_picture_is_called_one(pan):
 
 
 def test_a_pan_on_the_spot_has_a_heading_and_no_scale():
-    path = looking(np.tile(PLACES[0], (FRAMES, 1)), np.linspace(0, 20, FRAMES), 0 * TIME, SIZE)
+    path = panned(17)
     match = match_camera(film(room(), path), room(), path, 0)
     assert match.path_scale is None and match.turn_scale == pytest.approx(1, abs=0.01)
     assert worst(match.heading_deg) < 0.1 and match.lag_s == 0
@@ -167,12 +175,9 @@ def test_a_clip_that_gets_soft_is_called_softer():
 
 
 def test_coming_back_is_compared_with_what_was_there():
-    there_and_back = camera()
-    path = type(there_and_back)(
-        np.concatenate([there_and_back.c2w, there_and_back.c2w[::-1]]),
-        np.concatenate([there_and_back.intrinsics] * 2),
-        SIZE,
-    )
+    there = camera()
+    c2w, intrinsics = np.concatenate([there.c2w, there.c2w[::-1]]), np.concatenate([there.intrinsics] * 2)
+    path = CameraPath(c2w, intrinsics, SIZE)
     back = exact()[::-1]
     same = match_camera(np.concatenate([exact(), back]), room(), path, 0)
     other = match_camera(np.concatenate([exact(), 255 - back // 2]), room(), path, 0)
@@ -214,11 +219,11 @@ def test_frames_are_taken_one_by_one_and_an_objection_ends_the_measurement():
 
 def test_a_large_clip_is_measured_at_half_size_and_said_in_1080_lines():
     """Twice the pixels: the same camera, and the same slide of the same drift."""
-    drifting = film(room(), looking(PLACES, YAW + np.linspace(0, 3, FRAMES), PITCH, SIZE))[:17]
-    large = np.stack([cv2.resize(frame, None, fx=4, fy=4) for frame in drifting])
+    small = drifting()[:17]
+    large = np.stack([cv2.resize(frame, None, fx=4, fy=4) for frame in small])
     path = camera().fitted_to((4 * SIZE[0], 4 * SIZE[1]))
     small_match, large_match = (
-        match_camera(clip, room(), at, 0) for clip, at in ((drifting, camera()), (large, path))
+        match_camera(clip, room(), at, 0) for clip, at in ((small, camera()), (large, path))
     )
     assert large_match.heading_deg[-1] == pytest.approx(small_match.heading_deg[-1], abs=0.1)
     assert large_match.slide_px[-1] == pytest.approx(small_match.slide_px[-1], rel=0.1)
