@@ -68,7 +68,8 @@ class BlenderHost:
             )
         sequencer.place_clip(scene, job.folder)
         self.remember(job, is_placed=True)
-        bpy.ops.ed.undo_push(message=f"Place Clip {job.name}")
+        if bpy.ops.ed.undo_push.poll():  # a command without a window has nothing to undo
+            bpy.ops.ed.undo_push(message=f"Place Clip {job.name}")
 
     def remember(self, job: FollowedJob, is_placed: bool) -> None:
         """Have the scene remember the job, so that whichever file it is saved to finds it again."""
