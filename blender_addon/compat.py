@@ -39,6 +39,11 @@ def set_strip_end(strip: Any, frame: int) -> None:
     setattr(strip, "right_handle" if hasattr(strip, "right_handle") else "frame_final_end", frame)
 
 
+def set_strip_start(strip: Any, frame: int) -> None:
+    """Trim or extend a strip so that `frame` is its first one; its content stays in place."""
+    setattr(strip, "left_handle" if hasattr(strip, "left_handle") else "frame_final_start", frame)
+
+
 def new_speed_effect(editor: SequenceEditor, name: str, channel: int, source: Any) -> Any:
     """A speed effect over the whole of `source`; its arguments were renamed in 4.4 and in 5.0."""
     start, end = strip_extent(source)
