@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from .protocol import ProtocolError
@@ -23,7 +25,7 @@ def submit_list(shot_list: Path, blend: Path, blender: str, jobs_root: Path | No
         Blender's exit code: 0, 1 if rows or shots were left out, 2 if nothing could be done.
 
     Raises:
-        ProtocolError: a file or the program is missing.
+        ProtocolError: a file, the program or its extension is missing.
     """
     for path, what in ((shot_list, "shot list"), (blend, ".blend file")):
         if not path.is_file():
@@ -31,8 +33,18 @@ def submit_list(shot_list: Path, blend: Path, blender: str, jobs_root: Path | No
     program = shutil.which(blender)
     if program is None:
         raise ProtocolError(f"There is no program {blender}; name Blender's with --blender.")
-    command = [program, "--background", str(blend.resolve()), "--command", "sana_wm", "submit"]
-    command += ["--from", str(shot_list.resolve())]
+    # Links stay as they are: a job is found again by the path under which its .blend is opened.
+    command = [program, "--background", os.path.abspath(blend), "--command", "sana_wm", "submit"]
+    command += ["--from", os.path.abspath(shot_list)]
     if jobs_root is not None:
-        command += ["--jobs", str(jobs_root.resolve())]
-    return subprocess.run(command).returncode
+        command += ["--jobs", os.path.abspath(jobs_root)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+        is_unknown = False
+        for line in process.stderr:
+            sys.stderr.write(line)
+            is_unknown |= line.startswith("Unrecognized command")
+    if is_unknown:
+        raise ProtocolError(
+            f"{program} does not have the extension SANA-WM Shots; install and enable it there."
+        )
+    return process.returncode

@@ -75,6 +75,9 @@ def submit_all(
     """
     outcome = Outcome()
     for settings in wanted:
+        if sum(shot.code == settings.code for shot in listed(settings.id_data)) > 1:
+            outcome.left_out.append((settings.code, "another shot has this code; give each its own."))
+            continue
         if is_being_made(settings):
             outcome.left_out.append((settings.code, "its clip is being made."))
             continue
@@ -90,37 +93,55 @@ def is_being_made(settings: SANAWM_PG_shot) -> bool:
     return job is not None and job.is_active
 
 
+def listed(scene: Scene) -> list[SANAWM_PG_shot]:
+    """The shots of the list, or the scene's own where there is no list."""
+    return list(scene.sana_wm_shots) or [scene.sana_wm]
+
+
 def selected(scene: Scene) -> list[SANAWM_PG_shot]:
-    return [shot for shot in scene.sana_wm_shots if shot.is_selected]
+    return [shot for shot in listed(scene) if shot.is_selected]
 
 
 def failed(scene: Scene) -> list[SANAWM_PG_shot]:
     """Shots whose last job ended without a clip."""
     ended = (JobState.FAILED, JobState.CANCELLED)
-    return [shot for shot in scene.sana_wm_shots if (job := _latest(shot)) and job.record.state in ended]
+    return [shot for shot in listed(scene) if (job := _latest(shot)) and job.record.state in ended]
 
 
 def stale(context: Context) -> tuple[list[SANAWM_PG_shot], list[tuple[str, str]]]:
     """Shots of the context's scene without a clip, or whose clip was made from something else than there is now.
 
+    Shots whose clip is being made are left out.
+
     Returns:
         The shots, and those that could not be looked at: code and reason.
     """
     found, unknown = [], []
-    for settings in context.scene.sana_wm_shots:
-        job = _latest(settings)
-        if job is not None and job.is_active:
+    for settings in listed(context.scene):
+        if is_being_made(settings):
             continue
+        job = last_clip(settings)
         try:
-            if job is None or not job.is_done:
-                found.append(settings)
-            elif staleness.cheap_changes(settings, job.folder):
-                found.append(settings)
-            elif staleness.look_for_changes(context, settings, job.folder):
+            if (
+                job is None
+                or staleness.cheap_changes(settings, job.folder)
+                or staleness.look_for_changes(context, settings, job.folder)
+            ):
                 found.append(settings)
         except ProtocolError as error:
             unknown.append((settings.code, str(error)))
     return found, unknown
+
+
+def last_clip(settings: SANAWM_PG_shot) -> FollowedJob | None:
+    """The job that made the shot's last clip; one that failed or was cancelled since made none."""
+    return session.supervisor.last_done(settings.id_data.session_uid, settings.code)
+
+
+def known_changes(settings: SANAWM_PG_shot) -> list[str]:
+    """The aspects in which the shot is known to differ from its last clip; cheap enough for drawing."""
+    job = last_clip(settings)
+    return staleness.known_changes(settings, job.folder) if job else []
 
 
 def _latest(settings: SANAWM_PG_shot) -> FollowedJob | None:

@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 
 import bpy
-from bpy.types import Scene
+from bpy.types import Scene, ViewLayer
 
 from ..backend.protocol import FPS, JobState, ProtocolError, limits
-from . import batch, session, shot_sources, shots, verdicts
+from ..backend.protocol.shot_list import MAX_TAKES
+from . import batch, session, shot_sources, shots, staleness, verdicts
+from .followed_job import FollowedJob
 from .properties import SANAWM_PG_shot
-from .shot_rows import listed, row_of
+from .shot_rows import row_of
 
 NAME = "sana_wm"
 EXIT_CODES = "exit codes: 0 everything went well, 1 a shot did not, 2 wrong arguments or an unusable file"
@@ -35,8 +37,12 @@ def main(argv: list[str]) -> int:
     try:
         session.supervisor.look_around()
         scene = _scene(arguments.scene)
-        notes = _read(scene, arguments.source) if arguments.source else 0
-        wrong = arguments.run(scene, arguments)
+        # A command has no window: the scene is named, or cameras would be followed in another one.
+        with bpy.context.temp_override(scene=scene, view_layer=_view_layer(scene)):
+            notes = _read(scene, arguments.source) if arguments.source else 0
+            wrong = arguments.run(scene, arguments)
+            if getattr(arguments, "save", False):
+                bpy.ops.wm.save_mainfile()
         return 1 if notes + wrong else 0
     except (_Failed, ProtocolError, OSError) as error:
         print(error, file=sys.stderr)
@@ -70,11 +76,16 @@ def _parser() -> argparse.ArgumentParser:
         "submit", _submit, "write and queue the jobs; a worker makes them later, here or elsewhere"
     )
     _add_choice(added)
+    _add_takes(added)
     added.add_argument(
         "--jobs", type=Path, metavar="DIR", help="folder for the jobs; default: beside the .blend"
     )
+    added.add_argument(
+        "--save", action="store_true", help="save the .blend, which then finds the clips of any folder"
+    )
     added = command("generate", _generate, "make the clips now and place them in the sequencer")
     _add_choice(added)
+    _add_takes(added)
     added.add_argument("--save", action="store_true", help="save the .blend with the clips in it")
     return parser
 
@@ -86,20 +97,34 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         "--stale", action="store_true", help="those without a clip or changed since theirs was made"
     )
     choice.add_argument("--failed", action="store_true", help="those whose last job failed or was cancelled")
-    parser.add_argument("--takes", type=int, default=0, help="clips per shot; default: as the list says")
+
+
+def _add_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--takes", type=_takes, default=0, metavar="N", help="clips per shot; default: as the list says"
+    )
+
+
+def _takes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_TAKES:
+        raise argparse.ArgumentTypeError(f"takes must be a number from 1 to {MAX_TAKES}, not {text}")
+    return int(text)
 
 
 def _scene(name: str | None) -> Scene:
-    """The scene by name, made the window's: cameras are followed in the window's scene."""
+    """The scene by name, or the one that the file was saved with."""
     if not bpy.data.filepath:
         raise _Failed("Name a .blend file: blender -b FILE.blend --command sana_wm ...")
     scene = bpy.data.scenes.get(name) if name else bpy.context.scene
     if scene is None:
         names = ", ".join(scene.name for scene in bpy.data.scenes)
         raise _Failed(f"There is no scene {name} in this file; there are {names}.")
-    if bpy.context.window is not None:
-        bpy.context.window.scene = scene
     return scene
+
+
+def _view_layer(scene: Scene) -> ViewLayer:
+    """The one that the file was saved with, or the scene's first."""
+    return bpy.context.view_layer if scene == bpy.context.scene else scene.view_layers[0]
 
 
 def _read(scene: Scene, path: Path) -> int:
@@ -114,15 +139,16 @@ def _read(scene: Scene, path: Path) -> int:
 
 
 def _chosen(scene: Scene, arguments: argparse.Namespace) -> list[SANAWM_PG_shot]:
-    listed_shots = list(scene.sana_wm_shots) or [scene.sana_wm]
+    listed = batch.listed(scene)
     if arguments.shots:
+        by_code = {shot.code: shot for shot in listed}
         codes = [code.strip() for code in arguments.shots.split(",")]
-        found = {code: listed(scene, code) for code in codes}
-        missing = [code for code, shot in found.items() if shot is None]
+        missing = [code for code in codes if code not in by_code]
         if missing:
-            there = ", ".join(shot.code for shot in listed_shots)
-            raise _Failed(f"There is no shot {', '.join(missing)} in the list; there are {there}.")
-        return list(found.values())
+            raise _Failed(
+                f"There is no shot {', '.join(missing)} in the list; there are {', '.join(by_code)}."
+            )
+        return [by_code[code] for code in dict.fromkeys(codes)]
     if arguments.stale:
         stale, unknown = batch.stale(bpy.context)
         for code, reason in unknown:
@@ -130,18 +156,27 @@ def _chosen(scene: Scene, arguments: argparse.Namespace) -> list[SANAWM_PG_shot]
         return stale
     if arguments.failed:
         return batch.failed(scene)
-    return [shot for shot in listed_shots if shot.is_selected] if arguments.source else listed_shots
+    return batch.selected(scene) if arguments.source else listed
 
 
 def _list(scene: Scene, arguments: argparse.Namespace) -> int:
-    for settings in list(scene.sana_wm_shots) or [scene.sana_wm]:
-        row = row_of(settings)
+    wrong = 0
+    for settings in batch.listed(scene):
+        try:
+            row = row_of(settings)
+        except ProtocolError as error:
+            wrong += 1
+            print(f"{settings.code}: {error}", file=sys.stderr)
+            continue
         take = f"v{row.take:03d}" if row.take else "-"
         frames = f"{row.frame_start}-{row.frame_end}"
         print(f"{row.code:16} {frames:>11}  {row.status or '-':10} {take:5} {row.match}".rstrip())
+        changed = batch.known_changes(settings)
+        if changed:
+            print(f"{'':16} {staleness.in_words(changed)}")
     if arguments.write:
         print(f"{shot_sources.to_file(scene, arguments.write)} shots written to {arguments.write}")
-    return 0
+    return wrong
 
 
 def _check(scene: Scene, arguments: argparse.Namespace) -> int:
@@ -160,7 +195,7 @@ def _check(scene: Scene, arguments: argparse.Namespace) -> int:
 
 
 def _submit(scene: Scene, arguments: argparse.Namespace) -> int:
-    jobs = arguments.jobs.resolve() if arguments.jobs else None
+    jobs = arguments.jobs.absolute() if arguments.jobs else None
     outcome = batch.submit_all(bpy.context, _chosen(scene, arguments), arguments.takes, jobs)
     for job in outcome.queued:
         print(job.folder.path)
@@ -173,18 +208,7 @@ def _generate(scene: Scene, arguments: argparse.Namespace) -> int:
         raise _Failed(obstacle)
     outcome = batch.submit_all(bpy.context, _chosen(scene, arguments), arguments.takes)
     wrong = _say_left_out(outcome)
-    said: dict[str, str] = {}
-    while any(job.is_active or (job.is_done and not job.is_settled) for job in outcome.queued):
-        time.sleep(min(session.tick(), 0.25))
-        for job in outcome.queued:
-            line = job.record.state
-            if job.frames_made and job.is_active:
-                line = f"{job.frames_made / FPS:.0f} s made"
-            if said.get(job.name) != line:
-                said[job.name] = line
-                print(f"{job.name}: {line}", flush=True)
-        if session.supervisor.trouble:
-            raise _Failed(session.supervisor.trouble)
+    _wait_for(outcome.queued)
     for job in outcome.queued:
         if job.record.state == JobState.DONE and not job.trouble:
             match = verdicts.match_of(job.folder)
@@ -192,12 +216,32 @@ def _generate(scene: Scene, arguments: argparse.Namespace) -> int:
         else:
             wrong += 1
             print(f"{job.name}: {job.trouble or job.record.reason}", file=sys.stderr)
-    if arguments.save:
-        bpy.ops.wm.save_mainfile()
     return wrong
 
 
+def _wait_for(jobs: list[FollowedJob]) -> None:
+    """Until every job has ended and its clip is placed, or none can be made here; says how far they are."""
+    said: dict[str, str] = {}
+    while any(_goes_on(job) for job in jobs):
+        time.sleep(min(session.tick(), 0.25))
+        for job in jobs:
+            line = f"{job.frames_made / FPS:.0f} s made" if job.growing_clip else job.record.state
+            if said.get(job.name) != line:
+                said[job.name] = line
+                print(f"{job.name}: {line}", flush=True)
+        if session.supervisor.trouble:
+            print(session.supervisor.trouble, file=sys.stderr)
+            return
+
+
+def _goes_on(job: FollowedJob) -> bool:
+    is_followed = job.request_id in session.supervisor.jobs  # not if somebody took its folder away
+    return is_followed and (job.is_active or (job.is_done and not job.is_settled))
+
+
 def _say_left_out(outcome: batch.Outcome) -> int:
+    if not outcome.queued and not outcome.left_out:
+        print(outcome.in_words(), file=sys.stderr)
     for code, reason in outcome.left_out:
         print(f"{code} is left out: {reason}", file=sys.stderr)
     return len(outcome.left_out)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -174,12 +174,16 @@ class Supervisor:
 
     def latest(self, scene: int, shot_code: str = "") -> FollowedJob | None:
         """The job of this scene, or of one of its shots, that was asked for last."""
-        queued = [
-            job
-            for job in self.jobs.values()
-            if job.scene == scene and job.record and shot_code in ("", job.shot_code)
-        ]
+        queued = (job for job in self._asked_for(scene, shot_code) if job.record)
         return max(queued, key=lambda job: job.record.submitted, default=None)
+
+    def last_done(self, scene: int, shot_code: str) -> FollowedJob | None:
+        """Of the jobs of a shot that made a clip, the one that was asked for last."""
+        done = (job for job in self._asked_for(scene, shot_code) if job.is_done)
+        return max(done, key=lambda job: job.record.submitted, default=None)
+
+    def _asked_for(self, scene: int, shot_code: str) -> Iterator[FollowedJob]:
+        return (job for job in self.jobs.values() if job.scene == scene and shot_code in ("", job.shot_code))
 
     def strays(self) -> list[FollowedJob]:
         """Jobs that run, or have news for the user, while their scene is gone."""
@@ -285,6 +289,7 @@ class Supervisor:
                 raise ProtocolError("The job folder was removed.")
         except (ProtocolError, OSError) as error:
             log.warning("Stopped following %s: %s", job.name, error)
+            job.trouble = str(error)
             del self.jobs[job.request_id]
             return True
         changed = record != job.record

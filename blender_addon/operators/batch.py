@@ -7,7 +7,7 @@ from bpy.props import EnumProperty
 from bpy.types import Context, Operator
 
 from ...backend.protocol import ProtocolError
-from .. import batch, session, shots, staleness
+from .. import batch, shots, staleness
 from .shot_list import list_scene
 
 
@@ -73,8 +73,8 @@ class SANAWM_OT_look_for_changes(_OfTheList, Operator):
     def execute(self, context: Context) -> set[str]:
         changed = []
         for settings in context.scene.sana_wm_shots:
-            job = session.supervisor.latest(context.scene.session_uid, settings.code)
-            if job is None or not job.is_done:
+            job = batch.last_clip(settings)
+            if job is None:
                 continue
             try:
                 staleness.look_for_changes(context, settings, job.folder)

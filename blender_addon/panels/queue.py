@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import time
 
-from bpy.types import Context, Panel, UILayout
+from bpy.types import Context, Panel, Scene, UILayout
 
 from ...backend.protocol import JobState
-from .. import session, staleness
+from .. import batch, session, staleness
 from ..followed_job import FollowedJob
 from ..operators.shot_list import list_scene
 from ..properties import shot_settings
@@ -18,19 +18,29 @@ from .parts import SidebarPanel, draw_sentence
 LISTED = 8
 
 
+def has_batch(context: Context) -> bool:
+    """Is there a list, or are there jobs of another scene of the file?"""
+    supervisor = session.supervisor
+    return bool(list_scene(context).sana_wm_shots or supervisor.at_work() or supervisor.queue())
+
+
 def draw_batch(layout: UILayout, context: Context) -> None:
     scene = list_scene(context)
+    if scene.sana_wm_shots:
+        _draw_shots(layout, context, scene)
+    draw_queue(layout, context)
+
+
+def _draw_shots(layout: UILayout, context: Context, scene: Scene) -> None:
     grid = layout.grid_flow(columns=2, align=True, even_columns=True)
     for which, text in (("SELECTED", "Selected"), ("ALL", "All"), ("STALE", "Stale"), ("FAILED", "Failed")):
         grid.operator("sanawm.generate_shots", text=text, icon="RENDER_ANIMATION").which = which
     layout.operator("sanawm.look_for_changes", icon="FILE_REFRESH")
     settings = shot_settings(scene)
     layout.prop(settings, "takes", text=f"Takes of {settings.code}")
-    job = session.supervisor.latest(scene.session_uid, settings.code)
-    changed = staleness.known_changes(settings, job.folder) if job and job.is_done else []
+    changed = batch.known_changes(settings)
     if changed:
         draw_sentence(layout, context, staleness.in_words(changed), icon="FILE_REFRESH")
-    draw_queue(layout, context)
 
 
 def draw_queue(layout: UILayout, context: Context) -> None:
@@ -87,7 +97,7 @@ class SANAWM_PT_batch(SidebarPanel, Panel):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        return bool(context.scene.sana_wm_shots)
+        return has_batch(context)
 
     def draw(self, context: Context) -> None:
         draw_batch(self.layout, context)
@@ -102,7 +112,7 @@ class SANAWM_PT_batch_in_sequencer(Panel):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        return bool(list_scene(context).sana_wm_shots)
+        return has_batch(context)
 
     def draw(self, context: Context) -> None:
         draw_batch(self.layout, context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bpy.types import Context, Menu, Panel, UILayout, UIList
 
-from .. import session, staleness
+from .. import batch
 from ..operators.shot_list import list_scene
 from ..shot_rows import length_in_words, match_icon, status_of
 from .parts import SidebarPanel
@@ -24,10 +24,9 @@ class SANAWM_UL_shots(UIList):
         right = split.row(align=True)
         word, icon = status_of(shot)
         right.label(text=word or length_in_words(shot))
-        job = session.supervisor.latest(shot.id_data.session_uid, shot.code)
-        if job is not None and job.is_done and staleness.known_changes(shot, job.folder):
+        if batch.known_changes(shot):
             right.label(text="", icon="FILE_REFRESH")
-        right.label(text="", icon=match_icon(job))
+        right.label(text="", icon=match_icon(batch.last_clip(shot)))
         right.label(text="", icon=icon)
 
 
