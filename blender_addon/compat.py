@@ -17,9 +17,21 @@ def still_image_settings(image: ImageFormatSettings) -> list[tuple[Any, str, str
     return [(image, "media_type", "IMAGE")] if hasattr(image, "media_type") else []
 
 
+def set_movie_output(image: ImageFormatSettings) -> None:
+    """Choose FFmpeg, which from 5.0 on lies under the media type of movies."""
+    if hasattr(image, "media_type"):
+        image.media_type = "VIDEO"
+    image.file_format = "FFMPEG"
+
+
 def strips(editor: SequenceEditor) -> Any:
     """The top-level strips: called sequences before 4.4."""
     return editor.strips if hasattr(editor, "strips") else editor.sequences
+
+
+def shown_strips(editor: SequenceEditor) -> Any:
+    """The strips in the sequencer's timeline: those of a meta strip while it is open."""
+    return strips(editor.meta_stack[-1] if editor.meta_stack else editor)
 
 
 def strip_extent(strip: Any) -> tuple[int, int]:
@@ -55,6 +67,20 @@ def new_speed_effect(editor: SequenceEditor, name: str, channel: int, source: An
     else:
         arguments |= {"frame_end": end, "seq1": source}
     return strips(editor).new_effect(**arguments)
+
+
+def new_text(editor: SequenceEditor, name: str, channel: int, start: int, end: int) -> Any:
+    """A text strip; the argument for its end was renamed in 5.0."""
+    extent = {"length": end - start} if bpy.app.version >= (5, 0) else {"frame_end": end}
+    return strips(editor).new_effect(name=name, type="TEXT", channel=channel, frame_start=start, **extent)
+
+
+def align_text(text: Any, across: str, along: str) -> None:
+    """Which point of a text stands at its location: LEFT, CENTER, RIGHT and TOP, CENTER, BOTTOM; renamed in 4.4."""
+    if hasattr(text, "anchor_x"):
+        text.anchor_x, text.anchor_y, text.alignment_x = across, along, across
+    else:
+        text.align_x, text.align_y = across, along
 
 
 def sequencer_scene(context: Context) -> Scene:
