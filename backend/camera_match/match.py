@@ -41,8 +41,8 @@ class _Seen:
         self.poses.append(np.full((4, 4), np.nan) if tracked.c2w is None else tracked.c2w)
         self.kept.append(tracked.kept)
         some = slice(None, None, max(1, len(tracked.points) // SLIDE_POINTS))
-        self.points.append(tracked.points[some])
-        self.pixels.append(tracked.pixels[some])
+        self.points.append(tracked.points[some].copy())
+        self.pixels.append(tracked.pixels[some].copy())
         self.sharpness.append(np.nan if tracked.c2w is None else picture.sharpness(grey))
         self.thumbnails.append(picture.thumbnail(grey))
 

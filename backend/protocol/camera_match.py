@@ -146,8 +146,6 @@ class CameraMatch:
             return f"Not measured: {self.unmeasured}"
         if self.stands_still():
             return "Does not follow the camera: the picture stands still."
-        if self.lost_from_s == 0:
-            return "Does not show the blockout: the camera cannot be told."
         verdict = self.verdict()
         if verdict == "good":
             parts = [f"heading within {max(0.1, *_known(self.heading_deg)):.1f}°"]
