@@ -1,10 +1,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The add-on inside Blender: registration only."""
 
-from . import command_line, draw_path, operators, panels, preferences, properties, session, staleness
-from .compare import match_band
+from . import (
+    camera_check,
+    command_line,
+    draw_path,
+    operators,
+    panels,
+    preferences,
+    properties,
+    session,
+    staleness,
+)
+from .compare import live, match_band, wipe
 
-_PARTS = (properties, preferences, operators, panels, draw_path, match_band, staleness, session, command_line)
+_PARTS = (
+    properties,
+    preferences,
+    operators,
+    panels,
+    draw_path,
+    camera_check,
+    match_band,
+    wipe,
+    live,
+    staleness,
+    session,
+    command_line,
+)
 
 
 def register() -> None:

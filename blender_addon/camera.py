@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
-from bpy.types import Object, Scene, ViewLayer
+from bpy.types import Camera, Object, Scene, ViewLayer
 
 from ..backend.protocol import CameraPath, ProtocolError
 from .timeline import each_sample, playhead_kept, refuse_while_occupied
@@ -93,6 +93,17 @@ def export_camera(
     return CameraPath(c2w @ _OPENCV_FROM_BLENDER, intrinsics, size)
 
 
+def largest_step(scene: Scene, view_layer: ViewLayer, camera: Object, first: int, last: int) -> int:
+    """Of the scene frames behind `first` up to `last` the one that the camera changes most in coming to."""
+    poses = []
+    with playhead_kept(scene):
+        for frame in range(first, last + 1):
+            scene.frame_set(frame)
+            poses.append(np.array(camera.evaluated_get(view_layer.depsgraph).matrix_world))
+    steps = np.abs(np.diff(poses, axis=0)).max((1, 2))
+    return first + 1 + int(np.argmax(steps))
+
+
 def blender_poses(c2w: np.ndarray, unit_scale: float) -> np.ndarray:
     """(F, 4, 4) world matrices of a Blender camera for a path of OpenCV axes in metres: `export_camera` reversed.
 
@@ -102,6 +113,17 @@ def blender_poses(c2w: np.ndarray, unit_scale: float) -> np.ndarray:
     poses = c2w @ _OPENCV_FROM_BLENDER
     poses[:, :3, 3] /= unit_scale
     return poses
+
+
+def lens_mm(data: Camera, scene: Scene, focal_px: np.ndarray) -> np.ndarray:
+    """Focal lengths in millimetres of a camera's sensor for horizontal ones in pixels of the scene's render size."""
+    width, height = render_size(scene)
+    aspect_x, aspect_y = scene.render.pixel_aspect_x, scene.render.pixel_aspect_y
+    is_wide = width * aspect_x >= height * aspect_y
+    fits_height = data.sensor_fit == "VERTICAL" or (data.sensor_fit == "AUTO" and not is_wide)
+    seen = height * aspect_y / aspect_x if fits_height else width
+    sensor = data.sensor_height if data.sensor_fit == "VERTICAL" else data.sensor_width
+    return focal_px * sensor / seen
 
 
 def _check_kind(evaluated: Object, name: str) -> None:

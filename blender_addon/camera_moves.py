@@ -17,7 +17,7 @@ from mathutils import Matrix, Vector
 
 from ..backend.protocol import ProtocolError
 from ..backend.protocol.records import from_record
-from . import compat
+from . import camera_motion, compat
 from .paths import EXTENSION_ROOT
 from .timeline import playhead_kept, refuse_while_occupied, scene_fps
 
@@ -89,7 +89,7 @@ def key_move(
     Raises:
         ProtocolError: the camera does not stand free, the range is empty, or Blender is playing or rendering.
     """
-    _check_free(camera)
+    camera_motion.refuse_unfree(camera)
     start, end = frames
     if end <= start:
         raise ProtocolError("A camera move needs at least two frames; make the range longer.")
@@ -121,17 +121,6 @@ def key_move(
                 point.interpolation = "BEZIER" if eased or not move.is_straight else "LINEAR"
         curve.update()
     _shake(scene, camera, move, frames, strength)
-
-
-def _check_free(camera: Object) -> None:
-    holders = [constraint.name for constraint in camera.constraints if not constraint.mute]
-    if camera.parent is not None:
-        holders.append(camera.parent.name)
-    if holders:
-        raise ProtocolError(
-            f"The camera {camera.name} is moved by {', '.join(holders)}; take it off its parents and "
-            "constraints (keeping its place), or animate these."
-        )
 
 
 def _key_frames(

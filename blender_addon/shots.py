@@ -12,7 +12,7 @@ from bpy.types import Context, Object, Scene
 
 from ..backend.protocol import CameraPath, Finding, Preset, ProtocolError, Shot, Source, limits
 from ..backend.protocol.fingerprint import fingerprint
-from . import blockout, camera, first_frame, paths, timeline
+from . import blockout, camera, camera_motion, first_frame, paths, timeline
 from .backend_process import find_backend
 from .properties import SANAWM_PG_finding, SANAWM_PG_shot, presets, shot_settings
 
@@ -64,14 +64,22 @@ def sample_count(settings: SANAWM_PG_shot, preset: Preset) -> int:
     return count
 
 
-def check(context: Context) -> list[Finding]:
-    """Follow the camera of the shot in the panel and keep what is wrong or doubtful for the panel to show."""
+def check(context: Context) -> Filmed | None:
+    """Follow the camera of the shot in the panel and keep what is wrong or doubtful for the panel to show.
+
+    Returns:
+        What was filmed; None if the camera cannot be followed.
+    """
+    filmed = None
     try:
-        found = findings(context, shot_settings(context.scene))
+        filmed = _film(context, shot_settings(context.scene))
+        found = limits.check(filmed.path, filmed.preset)
     except ProtocolError as error:
         found = [Finding(True, str(error))]
+    finally:
+        context.window_manager.progress_end()
     _keep_findings(context, found)
-    return found
+    return filmed
 
 
 def findings(context: Context, settings: SANAWM_PG_shot) -> list[Finding]:
@@ -129,7 +137,7 @@ def current_fingerprint(context: Context, settings: SANAWM_PG_shot) -> dict[str,
         context.window_manager.progress_end()
 
 
-def _shot(context: Context, settings: SANAWM_PG_shot, filmed: _Filmed) -> tuple[Shot, list[str]]:
+def _shot(context: Context, settings: SANAWM_PG_shot, filmed: Filmed) -> tuple[Shot, list[str]]:
     """The shot, and what its blockout leaves out."""
     scene = settings.id_data
     _begin_progress(context, len(filmed.path), rounds_done=1)
@@ -161,11 +169,11 @@ def chosen_first_frame(settings: SANAWM_PG_shot) -> str:
 def current_findings(context: Context) -> list[SANAWM_PG_finding]:
     """The findings of the last check, unless the shot has changed since."""
     last = context.window_manager.sana_wm_check
-    return list(last.findings) if last.subject == _subject(context.scene) else []
+    return list(last.findings) if last.subject == subject(context.scene) else []
 
 
 @dataclass(frozen=True)
-class _Filmed:
+class Filmed:
     """The camera followed over the range."""
 
     camera: Object
@@ -175,7 +183,7 @@ class _Filmed:
     path: CameraPath
 
 
-def _film(context: Context, settings: SANAWM_PG_shot) -> _Filmed:
+def _film(context: Context, settings: SANAWM_PG_shot) -> Filmed:
     scene = settings.id_data
     preset = _preset(settings)
     start, end = settings.range_of(scene)
@@ -183,7 +191,7 @@ def _film(context: Context, settings: SANAWM_PG_shot) -> _Filmed:
     count = sample_count(settings, preset)  # refused before the camera is followed for minutes
     _begin_progress(context, count, rounds_done=0)
     path = camera.export_camera(scene, context.view_layer, filming, start, count)
-    return _Filmed(filming, start, end, preset, path)
+    return Filmed(filming, start, end, preset, path)
 
 
 def _begin_progress(context: Context, count: int, rounds_done: int) -> None:
@@ -214,23 +222,20 @@ def _first_frame_file(settings: SANAWM_PG_shot) -> Path:
 def _keep_findings(context: Context, found: list[Finding]) -> None:
     last = context.window_manager.sana_wm_check
     last.findings.clear()
-    last.subject = _subject(context.scene)
+    last.subject = subject(context.scene)
     for finding in found:
         entry = last.findings.add()
         entry.name, entry.is_error = finding.message, finding.is_error
 
 
-def _subject(scene: Scene) -> str:
+def subject(scene: Scene) -> str:
     """What findings depend on, as far as it is cheap to see."""
     settings = shot_settings(scene)
-    camera_name = settings.camera.name if settings.camera else ""
-    return repr(
-        (
-            scene.name,
-            settings.code,
-            camera_name,
-            settings.range_of(scene),
-            settings.preset,
-            camera.render_size(scene),
-        )
-    )
+    frames = settings.range_of(scene)
+    try:
+        filming = camera.shot_camera(scene, settings.camera, *frames)
+        moves = filming.name, camera_motion.state(filming)
+    except ProtocolError as error:
+        moves = str(error)
+    size = camera.render_size(scene)
+    return repr((scene.name, settings.code, moves, frames, timeline.scene_fps(scene), settings.preset, size))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import bpy
@@ -71,8 +71,15 @@ def each_sample(
 
     Counts the samples at Blender's progress cursor, where one was begun.
     """
+    return at_samples(scene, view_layer, frame_start, range(count))
+
+
+def at_samples(
+    scene: Scene, view_layer: ViewLayer, frame_start: float, samples: Iterable[int]
+) -> Iterator[tuple[int, Depsgraph]]:
+    """The same for some of the samples."""
     step = scene_fps(scene) / FPS
-    for index in range(count):
+    for index in samples:
         bpy.context.window_manager.progress_update(index)
         time = frame_start + index * step
         frame = math.floor(time)

@@ -6,6 +6,7 @@ import bpy
 from . import (
     backend,
     batch,
+    camera_check,
     camera_match,
     camera_move,
     compare,
@@ -16,10 +17,15 @@ from . import (
     queue,
     shot_list,
     takes,
+    wipe,
 )
 
 _CLASSES = (
     generate.SANAWM_OT_check_shot,
+    camera_check.SANAWM_OT_slow_down,
+    camera_check.SANAWM_OT_scale_path,
+    camera_check.SANAWM_OT_split_shot,
+    camera_check.SANAWM_OT_go_to_frame,
     generate.SANAWM_OT_generate,
     generate.SANAWM_OT_cancel,
     batch.SANAWM_OT_generate_shots,
@@ -42,6 +48,12 @@ _CLASSES = (
     demo.SANAWM_OT_add_demo_scene,
     camera_move.SANAWM_OT_add_camera_move,
     compare.SANAWM_OT_overlay,
+    compare.SANAWM_OT_wireframe,
+    compare.SANAWM_OT_compare_stack,
+    compare.SANAWM_OT_end_comparison,
+    compare.SANAWM_OT_contact_sheet,
+    compare.SANAWM_OT_burn_in,
+    wipe.SANAWM_OT_wipe,
     camera_match.SANAWM_OT_jump_to_moment,
     camera_match.SANAWM_OT_match_path,
     takes.SANAWM_OT_pick_take,

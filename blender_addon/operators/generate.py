@@ -6,7 +6,7 @@ from __future__ import annotations
 from bpy.types import Context, Operator
 
 from ...backend.protocol import ProtocolError
-from .. import session, shots
+from .. import camera_check, session, shots
 from ..properties import shot_settings
 
 
@@ -17,8 +17,8 @@ class SANAWM_OT_check_shot(Operator):
     bl_options = {"INTERNAL"}
 
     def execute(self, context: Context) -> set[str]:
-        findings = shots.check(context)
-        if not findings:
+        camera_check.look(context)
+        if not shots.current_findings(context):
             self.report({"INFO"}, "The model likes this camera move")
         return {"FINISHED"}
 

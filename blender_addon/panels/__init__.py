@@ -3,7 +3,7 @@
 
 import bpy
 
-from . import camera_match, clip, more, queue, shot, shot_list, take
+from . import camera_check, camera_match, clip, more, queue, shot, shot_list, take
 
 _CLASSES = (
     shot_list.SANAWM_UL_shots,
@@ -11,6 +11,7 @@ _CLASSES = (
     shot_list.SANAWM_PT_shots,
     shot_list.SANAWM_PT_shots_in_sequencer,
     shot.SANAWM_PT_shot,
+    camera_check.SANAWM_PT_camera_check,
     clip.SANAWM_PT_clip,
     camera_match.SANAWM_PT_camera_match,
     queue.SANAWM_PT_batch,
