@@ -11,7 +11,7 @@ import numpy as np
 from bpy.app.handlers import persistent
 from gpu_extras.batch import batch_for_shader
 
-LINE_PX = 3.0
+THIN_PX, THICK_PX = 1.0, 3.0
 # A camera mark is this share of the path's extent across, and at least this many metres.
 MARK_SHARE, MARK_LEAST_M = 0.03, 0.05
 _CORNERS = np.array([[-1, -0.55, -1], [1, -0.55, -1], [1, 0.55, -1], [-1, 0.55, -1]])
@@ -19,17 +19,20 @@ _CORNERS = np.array([[-1, -0.55, -1], [1, -0.55, -1], [1, 0.55, -1], [-1, 0.55, 
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """Separate segments: points (2 N, 3) in Blender's units and their colours (2 N, 4)."""
+    """Separate segments: points (2 N, 3) in Blender's units, their colours (2 N, 4), and the width."""
 
     points: np.ndarray
     colours: np.ndarray
+    width_px: float = THICK_PX
 
 
 _shown: dict[str, Lines] = {}
 _handle: object | None = None
 
 
-def camera_lines(poses: np.ndarray, colours: np.ndarray, marks: np.ndarray) -> Lines:
+def camera_lines(
+    poses: np.ndarray, colours: np.ndarray, marks: np.ndarray, width_px: float = THICK_PX
+) -> Lines:
     """A line through the camera's places, with a small camera at some of them.
 
     Args:
@@ -52,7 +55,9 @@ def camera_lines(poses: np.ndarray, colours: np.ndarray, marks: np.ndarray) -> L
                 spokes = np.stack([np.broadcast_to(places[index], corners.shape), corners], 1)
                 points.append(np.concatenate([ring, spokes]).reshape(-1, 3))
                 shades.append(np.broadcast_to(colours[index], (16, 4)))
-    return Lines(np.concatenate(points).astype(np.float32), np.concatenate(shades).astype(np.float32))
+    return Lines(
+        np.concatenate(points).astype(np.float32), np.concatenate(shades).astype(np.float32), width_px
+    )
 
 
 def show(name: str, lines: Lines) -> None:
@@ -81,10 +86,10 @@ def is_shown(name: str) -> bool:
 def _draw() -> None:
     shader = gpu.shader.from_builtin("POLYLINE_SMOOTH_COLOR")
     shader.uniform_float("viewportSize", gpu.state.viewport_get()[2:])
-    shader.uniform_float("lineWidth", LINE_PX)
     gpu.state.blend_set("ALPHA")
     gpu.state.depth_test_set("LESS_EQUAL")
     for lines in _shown.values():
+        shader.uniform_float("lineWidth", lines.width_px)
         batch_for_shader(shader, "LINES", {"pos": lines.points, "color": lines.colours}).draw(shader)
     gpu.state.depth_test_set("NONE")
     gpu.state.blend_set("NONE")

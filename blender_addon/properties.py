@@ -15,7 +15,7 @@ from bpy.props import (
     PointerProperty,
     StringProperty,
 )
-from bpy.types import Object, PropertyGroup, Scene, Text, WindowManager
+from bpy.types import Context, Object, PropertyGroup, Scene, Text, WindowManager
 
 from ..backend.protocol import Preset, list_presets
 from ..backend.protocol.shot_list import MAX_TAKES
@@ -142,6 +142,13 @@ class SANAWM_PG_check(PropertyGroup):
     subject: StringProperty(description="What was checked; findings about anything else are out of date")
 
 
+def _redraw_sequencers(_view: SANAWM_PG_view, context: Context) -> None:
+    for window in context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "SEQUENCE_EDITOR":
+                area.tag_redraw()
+
+
 class SANAWM_PG_view(PropertyGroup):
     """What is drawn over Blender's editors; not saved."""
 
@@ -149,9 +156,15 @@ class SANAWM_PG_view(PropertyGroup):
         name="Match Band",
         description="Colour every take second by second: green follows its camera, orange does not",
         default=True,
+        update=_redraw_sequencers,
+    )
+    is_live: BoolProperty(
+        name="Live",
+        description="While a clip is made, lay what there is of it over the blockout, and the whole clip at the end",
     )
     curve: EnumProperty(
         name="Curve",
+        update=_redraw_sequencers,
         description="The number whose course is drawn on every take",
         items=(
             ("NONE", "None", "No curve"),

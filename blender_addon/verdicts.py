@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..backend.protocol import CameraMatch, Clip, JobFolder, ProtocolError
+from ..backend.protocol.camera_match import Verdict
 
 # Okabe and Ito's colours, which the colour-blind tell apart as well; sRGB 0..1.
 COLOURS = {
@@ -24,19 +25,34 @@ WORDS = {
 }
 
 
+def sentence(match: CameraMatch) -> str:
+    """The word, and in the same breath what it rests on."""
+    word, reason = WORDS[match.verdict()], match.in_words()
+    return reason if reason.startswith(word) else f"{word}. {reason}"
+
+
 def match_of(job: JobFolder) -> CameraMatch | None:
     """The camera match beside a clip; None if there is no clip, or it was made before matches were measured."""
+    return _read(job.clip_json, _changed_ns(job))[0]
+
+
+def seconds_of(job: JobFolder) -> list[Verdict]:
+    """The verdict of every second of a clip; empty if nothing was measured."""
+    return _read(job.clip_json, _changed_ns(job))[1]
+
+
+def _changed_ns(job: JobFolder) -> int:
     try:
-        changed_ns = job.clip_json.stat().st_mtime_ns
+        return job.clip_json.stat().st_mtime_ns
     except OSError:
-        return None
-    return _read(job.clip_json, changed_ns)
+        return 0
 
 
 @lru_cache(maxsize=256)
-def _read(clip_json: Path, _changed_ns: int) -> CameraMatch | None:
-    """Read once for every state of the file: panels and bands ask with each redraw."""
+def _read(clip_json: Path, _changed_ns: int) -> tuple[CameraMatch | None, list[Verdict]]:
+    """Read and graded once for every state of the file: panels and bands ask with each redraw."""
     try:
-        return Clip.load(clip_json).match
+        match = Clip.load(clip_json).match
     except (ProtocolError, OSError):
-        return None
+        match = None
+    return match, match.per_second() if match else []

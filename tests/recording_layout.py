@@ -47,5 +47,11 @@ class RecordingLayout:
     def template_list(self, _kind, _id, data, name, active_data, active_name, **_options):
         assert name in data.bl_rna.properties and active_name in active_data.bl_rna.properties
 
+    def panel(self, _idname, default_closed=False):
+        return self._part(), self._part()
+
+    def template_icon(self, icon_value, scale=1.0):
+        assert icon_value > 0
+
     def separator(self, **_options):
         pass

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from bpy.types import Scene
 
 from ...backend.protocol import FPS, Clip, JobFolder, ProtocolError, Source
-from .. import session, takes
+from .. import compat, session, takes
 from ..properties import shot_settings
 from ..timeline import scene_fps
 
@@ -48,6 +49,16 @@ class ClipTime:
         if not job.clip_mp4.is_file():
             raise ProtocolError(f"{job.name} has no clip; generate the shot again.")
         return cls.of(job.clip(), job.source(), scene_fps(scene))
+
+    @classmethod
+    def of_take(cls, strip: Any, scene: Scene) -> ClipTime:
+        """Where a take lies in the edit, which may be elsewhere than where it was filmed.
+
+        Raises ProtocolError if the job's record is missing or damaged.
+        """
+        return cls(
+            compat.strip_content_start(strip), FPS / scene_fps(scene), takes.job_of(strip).clip().frame_count
+        )
 
     def frame_at(self, scene_frame: float) -> int:
         """The clip frame nearest to a scene frame; the first one before the clip, the last one behind it."""

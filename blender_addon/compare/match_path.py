@@ -13,13 +13,16 @@ from ..draw_path import Lines, camera_lines
 PLANNED, ESTIMATED = "planned", "estimated"
 _PLANNED_COLOUR = (0.75, 0.75, 0.75, 0.8)
 
+_shown_of: JobFolder | None = None
+
 
 def show_match_path(scene: Scene, job: JobFolder) -> None:
-    """Draw the planned path in grey and the measured one in the colours of its verdicts.
+    """Draw the planned path in grey and the measured one in the colours of its verdicts; one clip's at a time.
 
     Raises:
         ProtocolError: the clip was not measured.
     """
+    global _shown_of
     match = verdicts.match_of(job)
     if match is None or match.unmeasured:
         why = match.unmeasured if match else "It was made before clips were measured."
@@ -29,6 +32,12 @@ def show_match_path(scene: Scene, job: JobFolder) -> None:
     )
     draw_path.show(PLANNED, planned)
     draw_path.show(ESTIMATED, estimated)
+    _shown_of = job
+
+
+def is_shown_of(job: JobFolder) -> bool:
+    """Whether the paths that are drawn, if any, are those of this job's clip."""
+    return draw_path.is_shown(ESTIMATED) and _shown_of is not None and _shown_of.path == job.path
 
 
 def hide_match_path() -> None:
@@ -52,4 +61,7 @@ def match_lines(
     estimated = camera.blender_poses(match.estimated_c2w, unit_scale)
     per_second = match.per_second()
     colours = np.array([verdicts.COLOURS[per_second[frame // FPS]] for frame in range(frames)])
-    return camera_lines(planned, grey, seconds), camera_lines(estimated, colours, seconds)
+    return (
+        camera_lines(planned, grey, seconds, draw_path.THIN_PX),
+        camera_lines(estimated, colours, seconds),
+    )

@@ -1,45 +1,55 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Look at where a clip leaves its camera: jump there, draw its path, measure again."""
+"""Look at where a clip leaves its camera: jump there, draw its path."""
 
 from __future__ import annotations
 
-from bpy.props import FloatProperty
-from bpy.types import Context, Operator
+from bpy.props import EnumProperty, FloatProperty
+from bpy.types import Context, Operator, Scene
 
 from ...backend.protocol import ProtocolError
-from .. import draw_path
+from .. import takes
 from ..compare.looked_at import ClipTime, job_looked_at
-from ..compare.match_path import ESTIMATED, hide_match_path, show_match_path
+from ..compare.match_path import hide_match_path, is_shown_of, show_match_path
+from ..compat import sequencer_scene
 
 
-class _OfAClip:
-    @classmethod
-    def poll(cls, context: Context) -> bool:
-        if job_looked_at(context.scene) is None:
-            cls.poll_message_set("This shot has no clip yet")
-            return False
-        return True
-
-
-class SANAWM_OT_jump_to_moment(_OfAClip, Operator):
+class SANAWM_OT_jump_to_moment(Operator):
     bl_idname = "sanawm.jump_to_moment"
     bl_label = "Go There"
     bl_description = "Move the playhead to this moment of the clip"
     bl_options = {"INTERNAL"}
 
     clip_s: FloatProperty(description="Seconds from the clip's first frame")
+    place: EnumProperty(
+        items=(
+            ("SHOT", "Shot", "Where the shot was filmed, in the scene's time"),
+            ("TAKE", "Take", "Where the active take lies in the edit"),
+        )
+    )
 
     def execute(self, context: Context) -> set[str]:
+        scene = sequencer_scene(context) if self.place == "TAKE" else context.scene
         try:
-            time = ClipTime.of_job(job_looked_at(context.scene), context.scene)
+            time = self._time(scene)
         except ProtocolError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        context.scene.frame_set(round(time.scene_frame(self.clip_s)))
+        scene.frame_set(round(time.scene_frame(self.clip_s)))
         return {"FINISHED"}
 
+    def _time(self, scene: Scene) -> ClipTime:
+        if self.place == "TAKE":
+            strip = scene.sequence_editor.active_strip if scene.sequence_editor else None
+            if not takes.is_take(strip):
+                raise ProtocolError("Select a take in the sequencer first.")
+            return ClipTime.of_take(strip, scene)
+        job = job_looked_at(scene)
+        if job is None:
+            raise ProtocolError("This shot has no clip yet.")
+        return ClipTime.of_job(job, scene)
 
-class SANAWM_OT_match_path(_OfAClip, Operator):
+
+class SANAWM_OT_match_path(Operator):
     bl_idname = "sanawm.match_path"
     bl_label = "Camera Path of the Clip"
     bl_description = (
@@ -47,12 +57,20 @@ class SANAWM_OT_match_path(_OfAClip, Operator):
     )
     bl_options = {"INTERNAL"}
 
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if job_looked_at(context.scene) is None:
+            cls.poll_message_set("This shot has no clip yet")
+            return False
+        return True
+
     def execute(self, context: Context) -> set[str]:
-        if draw_path.is_shown(ESTIMATED):
+        job = job_looked_at(context.scene)
+        if is_shown_of(job):
             hide_match_path()
             return {"FINISHED"}
         try:
-            show_match_path(context.scene, job_looked_at(context.scene))
+            show_match_path(context.scene, job)
         except (ProtocolError, OSError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

@@ -6,9 +6,10 @@ from __future__ import annotations
 from bpy.types import Context, Panel, UILayout
 
 from ...backend.protocol import CameraMatch, JobFolder
-from .. import draw_path, verdicts
+from .. import verdicts
 from ..compare.looked_at import job_looked_at
-from ..compare.match_path import ESTIMATED
+from ..compare.match_path import is_shown_of
+from ..compare.stretches import STRETCH_S, Stretch, stretches
 from .parts import SidebarPanel, draw_sentence
 
 
@@ -23,31 +24,52 @@ class SANAWM_PT_camera_match(SidebarPanel, Panel):
     def draw(self, context: Context) -> None:
         job = job_looked_at(context.scene)
         self.layout.label(text=job.name, icon="SEQUENCE")
-        draw_match(self.layout, context, job)
         row = self.layout.row()
-        row.operator("sanawm.match_path", icon="CON_FOLLOWPATH", depress=draw_path.is_shown(ESTIMATED))
+        row.operator("sanawm.match_path", icon="CON_FOLLOWPATH", depress=is_shown_of(job))
+        draw_match(self.layout, context, job)
 
 
-def draw_match(layout: UILayout, context: Context, job: JobFolder) -> None:
-    """The verdict of a clip and every number behind it."""
+def draw_match(layout: UILayout, context: Context, job: JobFolder, place: str = "SHOT") -> None:
+    """The verdict of a clip and every number behind it.
+
+    Args:
+        layout: of the panel itself.
+        place: where its moments are looked at: "SHOT", where it was filmed, or "TAKE", the active strip.
+    """
     match = verdicts.match_of(job)
     if match is None:
         draw_sentence(layout, context, "Made before clips were measured.", icon="QUESTION")
         return
-    verdict = match.verdict()
-    layout.label(text=verdicts.WORDS[verdict], icon=verdicts.ICONS[verdict])
+    draw_sentence(layout, context, verdicts.sentence(match), icon=verdicts.ICONS[match.verdict()])
     if match.unmeasured:
-        draw_sentence(layout, context, match.unmeasured)
         return
-    _draw_numbers(layout.box(), match)
+    _draw_numbers(layout.box(), match, place)
+    if match.duration_s > STRETCH_S:
+        header, body = layout.panel("SANAWM_PT_match_stretches", default_closed=True)
+        header.label(text=f"Every {STRETCH_S} s")
+        if body:
+            _draw_stretches(body, stretches(match, verdicts.seconds_of(job)), place)
 
 
-def _draw_numbers(layout: UILayout, match: CameraMatch) -> None:
+def _draw_numbers(layout: UILayout, match: CameraMatch, place: str) -> None:
     column = layout.column(align=True)
     for number in match.judged():
         row = column.row()
         row.label(text=f"{number.name}: {number.words}", icon=verdicts.ICONS[number.verdict])
         if number.at_s is not None:
-            row.operator("sanawm.jump_to_moment", text="", icon="TIME", emboss=False).clip_s = number.at_s
+            _draw_jump(row, number.at_s, place)
     if match.revisit_db is not None:
         column.label(text=f"Comes back to the same picture within {match.revisit_db:.0f} dB", icon="BLANK1")
+
+
+def _draw_stretches(layout: UILayout, rows: list[Stretch], place: str) -> None:
+    column = layout.column(align=True)
+    for stretch in rows:
+        row = column.row()
+        row.label(text=stretch.in_words(), icon=verdicts.ICONS[stretch.verdict])
+        _draw_jump(row, stretch.start_s, place)
+
+
+def _draw_jump(layout: UILayout, clip_s: float, place: str) -> None:
+    jump = layout.operator("sanawm.jump_to_moment", text="", icon="TIME", emboss=False)
+    jump.clip_s, jump.place = clip_s, place

@@ -5,9 +5,20 @@ from __future__ import annotations
 
 from bpy.types import Context, Panel
 
-from .. import takes
+from ...backend.protocol import CameraMatch
+from .. import takes, verdicts
+from ..compare.match_band import scale
+from ..compare import stack
 from ..compat import sequencer_scene
 from .camera_match import draw_match
+
+_UNITS = {
+    "heading_deg": (1, "°"),
+    "position_scaled_m": (1, " m"),
+    "slide_px": (1, " px"),
+    "kept": (100, " %"),
+    "sharpness": (100, " %"),
+}
 
 
 class SANAWM_PT_take(Panel):
@@ -25,7 +36,7 @@ class SANAWM_PT_take(Panel):
     def draw(self, context: Context) -> None:
         scene = sequencer_scene(context)
         strip = scene.sequence_editor.active_strip
-        mark = strip["sana_wm"]
+        mark, job = strip["sana_wm"], takes.job_of(strip)
         count = len(takes.takes_of(scene, mark["shot"]))
         column = self.layout.column()
         column.label(text=f"{strip.name}, seed {mark['seed']}", icon="SEQUENCE")
@@ -34,7 +45,25 @@ class SANAWM_PT_take(Panel):
         column.operator("sanawm.settings_of_take", icon="LOOP_BACK")
         column.operator("sanawm.go_on_from_take", icon="NEXT_KEYFRAME")
         column.operator("sanawm.remove_take", icon="X")
-        draw_match(self.layout, context, takes.job_of(strip))
+        row = self.layout.row(align=True)
+        row.operator("sanawm.compare_stack", text="Difference", icon="SELECT_DIFFERENCE").blend = "DIFFERENCE"
+        row.operator("sanawm.compare_stack", text="50 %", icon="IMAGE_ALPHA").blend = "HALF"
+        if stack.MARK in scene:
+            self.layout.operator("sanawm.end_comparison", icon="LOOP_BACK")
+        row = self.layout.row(align=True)
+        row.operator("sanawm.contact_sheet", icon="IMGDISPLAY")
+        row.operator("sanawm.burn_in", icon="RENDER_ANIMATION")
+        draw_match(self.layout, context, job, place="TAKE")
         view = context.window_manager.sana_wm_view
         self.layout.prop(view, "shows_band")
         self.layout.prop(view, "curve")
+        match = verdicts.match_of(job)
+        if view.curve != "NONE" and match and not match.unmeasured:
+            self.layout.label(text=_scale_in_words(match, view.curve), icon="BLANK1")
+
+
+def _scale_in_words(match: CameraMatch, number: str) -> str:
+    """What the height of the curve means."""
+    factor, unit = _UNITS[number]
+    top, good_until = (f"{value * factor:.3g}{unit}" for value in scale(match, number))
+    return f"Up to {top}; thin line: {good_until}"

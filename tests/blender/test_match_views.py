@@ -40,19 +40,38 @@ def measured_take(empty_file, addon, protocol, finished_job):
     return place
 
 
-def shown_in_match_panel():
+def shown_in(panel):
+    """What a panel says, in one line."""
     layout = RecordingLayout()
-    bpy.types.SANAWM_PT_camera_match.draw(SimpleNamespace(layout=layout), bpy.context)
-    return " / ".join(layout.shown)
+    panel.draw(SimpleNamespace(layout=layout), bpy.context)
+    return " ".join(layout.shown)
+
+
+def shown_in_match_panel():
+    return shown_in(bpy.types.SANAWM_PT_camera_match)
+
+
+def band_of(addon, strip):
+    """The band's pieces over a take."""
+    job = addon("takes").job_of(strip)
+    seconds, match = addon("verdicts").seconds_of(job), addon("verdicts").match_of(job)
+    return addon("compare.match_band").spans(bpy.context.scene, strip, seconds, match.duration_s)
+
+
+def first_second_good(protocol):
+    """The first second follows its camera, the rest does not."""
+    return measured(protocol, SHORT, heading_deg=[0.0] * FPS + [9.0] * (SHORT - FPS))
 
 
 @pytest.mark.parametrize(
     "change, expected",
     [
-        ({}, "Follows the camera"),
-        ({"heading_deg": 2.0}, "Look at it"),
-        ({"heading_deg": 9.0}, "Does not follow the camera"),
-        ({"unmeasured": "The shot has no blockout."}, "The shot has no blockout."),
+        ({}, "Follows the camera: heading within 0.1°"),
+        ({"heading_deg": 2.0}, "Look at it. Nearly follows the camera: heading off by up to 2.0° at 0:0"),
+        ({"heading_deg": 9.0}, "Does not follow the camera: heading off by up to 9.0°"),
+        ({"path_scale": 0.8}, "moves at 80 % of the path"),
+        ({"revisit_db": 31.4}, "Comes back to the same picture within 31 dB"),
+        ({"unmeasured": "The shot has no blockout."}, "Not measured: The shot has no blockout."),
     ],
 )
 def test_the_panel_says_it_in_words(measured_take, protocol, addon, change, expected):
@@ -62,6 +81,29 @@ def test_the_panel_says_it_in_words(measured_take, protocol, addon, change, expe
         match = measured(protocol, SHORT, **change)
     measured_take(match)
     assert expected in shown_in_match_panel()
+
+
+def test_the_take_says_the_same_in_the_sequencer(measured_take, protocol):
+    strip = measured_take(first_second_good(protocol))
+    bpy.context.scene.sequence_editor.active_strip = strip
+    bpy.context.window_manager.sana_wm_view.curve = "heading_deg"
+    shown = shown_in(bpy.types.SANAWM_PT_take)
+    assert "Does not follow the camera: heading off by up to 9.0° at 0:0" in shown
+    assert "Up to 9°; thin line: 1°" in shown
+
+
+def test_a_long_clip_is_told_ten_seconds_at_a_time(protocol, addon):
+    frames = 25 * FPS
+    heading = [0.1] * frames
+    heading[11 * FPS] = 5.0
+    heading[20 * FPS :] = [None] * (5 * FPS)
+    match = measured(protocol, frames, heading_deg=heading, lost_from_s=20.0)
+    rows = addon("compare.stretches").stretches(match, match.per_second())
+    assert [(row.in_words(), row.verdict) for row in rows] == [
+        ("0:00-0:10   0.1°   0.00 m   0 px", "good"),
+        ("0:10-0:20   5.0°   0.00 m   0 px", "bad"),
+        ("0:20-0:25   the camera cannot be told", "bad"),
+    ]
 
 
 def test_a_clip_from_before_the_measurement_says_so(measured_take, addon):
@@ -77,43 +119,79 @@ def test_a_match_that_was_measured_again_replaces_the_old_one(measured_take, pro
     assert addon("verdicts").match_of(job).verdict() == "bad"
 
 
-@pytest.mark.parametrize("fps", [16, 24, 25, 30])
-def test_the_band_is_true_in_time(measured_take, protocol, addon, fps):
-    heading = [0.0] * SHORT
-    heading[FPS:] = [9.0] * (SHORT - FPS)  # the first second follows, the rest does not
-    strip = measured_take(measured(protocol, SHORT, heading_deg=heading), fps)
-    band, verdicts = addon("compare.match_band"), addon("verdicts")
-    match = verdicts.match_of(addon("takes").job_of(strip))
-    spans = band.spans(bpy.context.scene, strip, match)
+@pytest.mark.parametrize("rate", [(24, 1.0), (25, 1.0), (30, 1.0), (24, 1.001)])
+def test_the_band_is_true_in_time(measured_take, protocol, addon, rate):
+    bpy.context.scene.render.fps_base = rate[1]
+    strip = measured_take(first_second_good(protocol), rate[0])
+    fps, colours = rate[0] / rate[1], addon("verdicts").COLOURS
     first, after = addon("compat").strip_extent(strip)
-    assert (spans[0].start, spans[0].end) == (first, first + fps), (
-        "a second of the clip is a second of the scene"
-    )
-    assert spans[-1].end <= after
-    assert [span.colour[:3] for span in spans] == [
-        verdicts.COLOURS["good" if index == 0 else "bad"][:3] for index in range(len(spans))
-    ]
+    good, bad = band_of(addon, strip)
+    assert (good.start, good.end) == (first, pytest.approx(first + fps)), "a second is a second of the scene"
+    assert bad.start == good.end and bad.end == pytest.approx(min(first + SHORT / FPS * fps, after))
+    assert (good.colour, bad.colour) == (colours["good"], colours["bad"])
 
 
-def test_the_band_follows_a_strip_that_is_moved_and_trimmed(measured_take, protocol, addon):
-    strip = measured_take(measured(protocol, SHORT))
+def test_the_band_follows_a_strip_that_is_moved_trimmed_and_muted(measured_take, protocol, addon):
+    strip = measured_take(first_second_good(protocol))
     band, compat, scene = addon("compare.match_band"), addon("compat"), bpy.context.scene
     match = addon("verdicts").match_of(addon("takes").job_of(strip))
     strip.channel += 2
-    end = compat.strip_extent(strip)[0] + 5
-    compat.set_strip_end(strip, end)
+    strip.frame_start += 100
+    content = compat.strip_content_start(strip)
+    assert content == 111
+    compat.set_strip_end(strip, 111 + 40)
+    compat.set_strip_start(strip, 111 + 10)
+    good, bad = band_of(addon, strip)
+    assert [good.start, good.end, bad.end] == [121, 135, 151], "the content stays where it was"
+    assert good.channel == strip.channel and good.colour[3] == 1
     strip.mute = True
-    (span,) = band.spans(scene, strip, match)
-    assert (span.end, span.channel) == (end, strip.channel)
-    assert span.colour[3] < 1
-    points, threshold = band.curve(scene, strip, match, "heading_deg")
-    assert points[:, 0].max() < end and strip.channel < threshold < strip.channel + 1
+    assert all(span.colour[3] < 1 for span in band_of(addon, strip))
+    points, limit = band.curve(scene, strip, match, "heading_deg")
+    assert 121 <= points[:, 0].min() and points[:, 0].max() < 151
+    steps = points[:, 0][points[:, 1] > limit]
+    assert steps.min() == 135, "above the limit from the second second on"
+    assert strip.channel < points[:, 1].min() and points[:, 1].max() < strip.channel + 1
+
+
+def test_what_was_not_measured_is_grey(measured_take, protocol, addon):
+    strip = measured_take(protocol.CameraMatch(unmeasured="The shot has no blockout."))
+    (span,) = band_of(addon, strip)
+    assert (span.start, span.end) == addon("compat").strip_extent(strip)
+    assert span.colour == addon("verdicts").COLOURS["unmeasured"]
+
+
+@pytest.mark.parametrize("number", ["heading_deg", "position_scaled_m", "slide_px", "kept", "sharpness"])
+def test_every_number_has_a_curve_with_a_limit_in_the_strip(measured_take, protocol, addon, number):
+    match = measured(protocol, SHORT, path_scale=None, position_scaled_m=[None] * SHORT)
+    strip = measured_take(match)
+    points, limit = addon("compare.match_band").curve(bpy.context.scene, strip, match, number)
+    assert strip.channel < limit < strip.channel + 1
+    assert np.isnan(points[:, 1]).all() == (number == "position_scaled_m")
+
+
+def test_a_band_is_drawn_only_while_the_extension_is_on(addon):
+    band = addon("compare.match_band")
+    band.show()
+    assert band.is_shown()
+    band.unregister()
+    assert not band.is_shown()
 
 
 def test_a_moment_is_where_the_clip_shows_it(measured_take, protocol):
     measured_take(measured(protocol, SHORT), fps=24, pose_offset=1)
     assert bpy.ops.sanawm.jump_to_moment(clip_s=1.0) == {"FINISHED"}
     assert bpy.context.scene.frame_current == round(11 + 24 / FPS + 24)
+
+
+def test_a_moment_of_a_take_is_where_the_take_lies_in_the_edit(measured_take, protocol):
+    strip = measured_take(measured(protocol, SHORT), fps=24, pose_offset=1)
+    scene = bpy.context.scene
+    with pytest.raises(RuntimeError, match="Select a take"):
+        bpy.ops.sanawm.jump_to_moment(clip_s=1.0, place="TAKE")
+    strip.frame_start = 201
+    scene.sequence_editor.active_strip = strip
+    assert bpy.ops.sanawm.jump_to_moment(clip_s=1.0, place="TAKE") == {"FINISHED"}
+    assert scene.frame_current == 225
 
 
 def test_the_measured_path_lies_on_the_camera_that_it_measures(empty_file, addon, protocol):
@@ -154,6 +232,9 @@ def test_the_path_is_shown_and_hidden_and_forgotten_with_the_file(measured_take,
     bpy.ops.sanawm.match_path()
     assert not addon("draw_path").is_shown("estimated")
     bpy.ops.sanawm.match_path()
+    measured_take(measured(protocol, SHORT, heading_deg=9.0))
+    bpy.ops.sanawm.match_path()
+    assert addon("draw_path").is_shown("estimated"), "the path of the take that shows now"
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
     assert not addon("draw_path").is_shown("estimated")
 
