@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from . import atomic, camera_lines, camera_scenes
-from .camera_parsing import Given, read_json_object
+from .camera_parsing import Given, read_camera_text, read_json_object
 from .camera_path import FPS, CameraPath
-from .camera_sampling import BLENDER_FROM_OPENCV_WORLD, Recorded, resample, turn_world
+from .camera_sampling import BLENDER_FROM_OPENCV_WORLD, Recorded, checked, resample, turn_world
 from .errors import ProtocolError
 
 
@@ -48,6 +48,32 @@ def read_camera(path: Path, kind: str, given: Given | None = None) -> CameraPath
             lacks.
     """
     return resample(FORMATS[kind].read(path, given or Given()), path.name)
+
+
+def read_recorded(path: Path, kind: str, given: Given | None = None) -> Recorded:
+    """Read the cameras as a file holds them, at its own times; arguments and errors as `read_camera`."""
+    return checked(FORMATS[kind].read(path, given or Given()), path.name)
+
+
+def kind_of(path: Path) -> str:
+    """The key of FORMATS that a file is of, by its name, or by its first line of numbers where that says too little.
+
+    Raises:
+        ProtocolError: it is of none.
+    """
+    if path.is_dir() or path.name in ("cameras.txt", "images.txt"):
+        return "COLMAP"
+    suffix = path.suffix.lower()
+    if suffix in (".txt", ".tum", ".kitti"):
+        lines = (line.split() for line in read_camera_text(path).splitlines() if not line.startswith("#"))
+        counts = [len(words) for words in lines if words][:2]  # RealEstate10K begins with a title
+        for count in counts:
+            if count in _KIND_BY_NUMBERS:
+                return _KIND_BY_NUMBERS[count]
+    for kind, one in FORMATS.items():
+        if suffix == one.suffix and suffix != ".txt":
+            return kind
+    raise ProtocolError(f"{path.name} is none of the camera files that can be read; choose its format.")
 
 
 def write_camera(path: Path, kind: str, camera: CameraPath) -> None:
@@ -134,6 +160,8 @@ def _size(value: Any, path: Path) -> tuple[int, int]:
     raise ProtocolError(f"{path.name}: image_size must be width and height in pixels, not {value!r}.")
 
 
+# Numbers in a line of a .txt file.
+_KIND_BY_NUMBERS = {19: "REALESTATE10K", 8: "TUM", 12: "KITTI"}
 FORMATS = {
     "SANA_WM": CameraFormat("SANA-WM poses", ".npy", _read_npy, _write_npy),
     "TRANSFORMS": CameraFormat(

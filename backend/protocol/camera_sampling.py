@@ -39,8 +39,8 @@ class Recorded:
     times_s: np.ndarray
 
 
-def resample(recorded: Recorded, name: str) -> CameraPath:
-    """The path at 16 fps from the first recorded time on: rotations by slerp, the rest linearly.
+def checked(recorded: Recorded, name: str) -> Recorded:
+    """The same cameras with the rotations nearest to their matrices, once everything else is in order.
 
     Args:
         name: of the file; begins the sentence when something is wrong.
@@ -64,6 +64,17 @@ def resample(recorded: Recorded, name: str) -> CameraPath:
             f"{name} spans {duration_s:g} s, more than {MAX_DURATION_S:g} s; check the unit of its times."
         )
     rotations = nearest_rotations(recorded.c2w[:, :3, :3], name)
+    return Recorded(rigid(rotations, recorded.c2w[:, :3, 3]), recorded.intrinsics, recorded.image_size, times)
+
+
+def resample(recorded: Recorded, name: str) -> CameraPath:
+    """The path at 16 fps from the first recorded time on: rotations by slerp, the rest linearly.
+
+    Raises:
+        ProtocolError: as `checked`.
+    """
+    recorded = checked(recorded, name)
+    times, duration_s = recorded.times_s, recorded.times_s[-1] - recorded.times_s[0]
     # Times are rounded to microseconds in some files, so the last sample may lie a hair behind the end.
     samples = np.arange(int(np.floor(duration_s * FPS + 1e-4)) + 1) / FPS
     position = np.interp(samples, times - times[0], np.arange(len(times)))
@@ -71,7 +82,7 @@ def resample(recorded: Recorded, name: str) -> CameraPath:
     after = np.minimum(before + 1, len(times) - 1)
     fraction = (position - before)[:, None]
     c2w = np.tile(np.eye(4), (len(samples), 1, 1))
-    quaternions = quaternions_from(rotations)
+    quaternions = quaternions_from(recorded.c2w[:, :3, :3])
     c2w[:, :3, :3] = rotations_from(_slerp(quaternions[before], quaternions[after], fraction))
     c2w[:, :3, 3] = _lerp(recorded.c2w[before, :3, 3], recorded.c2w[after, :3, 3], fraction)
     intrinsics = _lerp(recorded.intrinsics[before], recorded.intrinsics[after], fraction)

@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 import pytest
+from evo.core.trajectory import PoseTrajectory3D
+from evo.tools import file_interface
 
 from backend.protocol import CameraPath, ProtocolError
 from backend.protocol.camera_actions import CURRENT_KEYS, OLD_KEYS, action_path
-from backend.protocol.camera_files import FORMATS, read_camera, write_camera
+from backend.protocol.camera_files import FORMATS, kind_of, read_camera, read_recorded, write_camera
 from backend.protocol.camera_parsing import Given
 
 SIZE = (1280, 720)
@@ -230,6 +232,56 @@ def test_what_the_file_lacks_must_be_given(kind, tmp_path):
             read_camera(file, kind, Given(image_size=SIZE))
     with pytest.raises(ProtocolError, match="missing"):
         read_camera(tmp_path / "nowhere.txt", kind, Given(image_size=SIZE, intrinsics=lens))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_file_says_what_it_is(kind, tmp_path):
+    file = tmp_path / NAMES[kind]
+    write_camera(file, kind, random_path(0, (900, 900, 640, 360)))
+    assert kind_of(file) == kind
+    if kind == "COLMAP":
+        assert kind_of(file / "images.txt") == kind
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.txt", "1 2 3\n"), ("a.txt", ""), ("a.png", "x")])
+def test_a_file_of_no_kind_is_refused(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ProtocolError, match="choose its format"):
+        kind_of(tmp_path / name)
+
+
+def test_evo_reads_our_trajectories_as_the_same_poses(tmp_path):
+    camera = random_path(3, LENS)
+    opencv_world = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # Blender's z is up, OpenCV's y is down
+    poses = camera.c2w.copy()
+    poses[:, :3] = opencv_world @ camera.c2w[:, :3]
+    write_camera(tmp_path / "tum.txt", "TUM", camera)
+    write_camera(tmp_path / "kitti.txt", "KITTI", camera)
+    tum = file_interface.read_tum_trajectory_file(tmp_path / "tum.txt")
+    kitti = file_interface.read_kitti_poses_file(tmp_path / "kitti.txt")
+    np.testing.assert_allclose(tum.timestamps, np.arange(33) / 16)
+    for trajectory in (tum, kitti):
+        np.testing.assert_allclose(np.array(trajectory.poses_se3), poses, atol=1e-9)
+
+
+def test_trajectories_of_evo_are_read_as_the_same_poses(tmp_path):
+    camera = random_path(4, LENS)
+    poses = camera.c2w.copy()
+    poses[:, :3] = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ camera.c2w[:, :3]
+    trajectory = PoseTrajectory3D(poses_se3=list(poses), timestamps=np.arange(33) / 16)
+    file_interface.write_tum_trajectory_file(tmp_path / "tum.txt", trajectory)
+    file_interface.write_kitti_poses_file(tmp_path / "kitti.txt", trajectory)
+    for kind in ("TUM", "KITTI"):
+        file = tmp_path / NAMES[kind]
+        assert kind_of(file) == kind
+        same(read_camera(file, kind, Given(image_size=SIZE, intrinsics=LENS)), camera)
+
+
+def test_recorded_cameras_keep_their_own_times(tmp_path):
+    file = tmp_path / "tum.txt"
+    file.write_text("5.0 0 0 0 0 0 0 1\n5.3 0 0 3 0 0 0 1\n")
+    recorded = read_recorded(file, "TUM", Given(image_size=SIZE, intrinsics=LENS))
+    assert recorded.times_s.tolist() == [5.0, 5.3] and recorded.c2w[:, 1, 3].tolist() == [0, 3]
 
 
 def test_old_keys_move_as_the_first_release_did():
