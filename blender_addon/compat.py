@@ -109,6 +109,14 @@ def show_in_sequencer(scene: Scene) -> None:
             workspace.sequencer_scene = scene
 
 
+def look_at_in_sequencer(context: Context, scene: Scene) -> None:
+    """Show a scene's strips: from 5.0 on a workspace chooses its sequencer scene, before that it is the window's."""
+    if hasattr(context.workspace, "sequencer_scene"):
+        context.workspace.sequencer_scene = scene
+    else:
+        context.window.scene = scene
+
+
 def textbox(layout: UILayout, data: Any, name: str, placeholder: str) -> None:
     """A text of several lines, which only 5.2 can draw, and without a label; before, one line."""
     if hasattr(layout, "textbox"):

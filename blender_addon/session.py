@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bpy
@@ -99,6 +99,8 @@ def _scene(session_uid: int | None) -> Scene | None:
 
 
 host = BlenderHost()
+# Called with the window's scene after every turn; those who show growing clips add themselves.
+followers: list[Callable[[Scene], None]] = []
 supervisor = Supervisor(host)
 setup: BackendSetup | None = None
 
@@ -135,6 +137,8 @@ def tick() -> float:
         if setup is not None and setup.poll():
             host.redraw()
         interval = supervisor.tick(time.monotonic())
+        for follower in followers:
+            follower(bpy.context.scene)
     except Exception:
         # Blender drops a timer that raises, and the jobs would stand still without a word.
         log.exception("Following the jobs failed; trying again.")

@@ -31,6 +31,13 @@ def takes_of(scene: Scene, shot_code: str) -> list[Any]:
     return sorted(strips, key=lambda strip: strip.channel)
 
 
+def all_takes(scene: Scene) -> list[Any]:
+    """Every take in a scene's sequencer, in the order of time and then of channels."""
+    editor = scene.sequence_editor
+    strips = [strip for strip in compat.strips(editor) if is_take(strip)] if editor else []
+    return sorted(strips, key=lambda strip: (compat.strip_extent(strip)[0], strip.channel))
+
+
 def shown_take(scene: Scene, shot_code: str) -> Any | None:
     """The take of a shot that shows: the highest one that is not muted."""
     if scene.sequence_editor is None:

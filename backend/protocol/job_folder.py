@@ -18,6 +18,7 @@ from .errors import ProtocolError
 from .events import EventLog, EventReader
 from .file_lock import FileLock
 from .fingerprint import fingerprint
+from .preset import Preset
 from .records import from_record
 from .shot import Shot, Source, check_schema_version
 from .state import JobState, StateFile, StateRecord
@@ -149,6 +150,16 @@ class JobFolder:
         record = atomic.read_json(self.shot_json)
         check_schema_version(record, self.shot_json.name)
         return from_record(Source, record.get("source"), "The shot's source")
+
+    def shot_preset(self) -> Preset:
+        """How the clip is made, without the rest of the shot.
+
+        Raises:
+            ProtocolError: shot.json is missing or damaged.
+        """
+        record = atomic.read_json(self.shot_json)
+        check_schema_version(record, self.shot_json.name)
+        return Preset.from_record(record.get("preset"))
 
     def fingerprint(self) -> dict[str, str]:
         """What the shot was made from, see `fingerprint.py`; empty for jobs from before it was kept."""

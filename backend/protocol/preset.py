@@ -104,6 +104,11 @@ class Preset:
                 f"not {self.guidance}."
             )
 
+    @property
+    def pose_offset(self) -> int:
+        """Delivered frame i shows camera sample i + this: the refiner drops frame 0."""
+        return 1 if self.refiner else 0
+
     def to_record(self) -> dict[str, Any]:
         """A JSON object that `from_record` turns into an equal preset."""
         return asdict(self)

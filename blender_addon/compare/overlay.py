@@ -39,14 +39,27 @@ def show_overlay(scene: Scene, job: JobFolder) -> CameraBackgroundImage:
     Raises:
         ProtocolError: the job has no clip, Blender cannot read it, or its camera is not in the file.
     """
-    time, source = ClipTime.of_job(job, scene), job.source()
-    filmed_by = bpy.data.objects.get(source.camera)
+    time = ClipTime.of_job(job, scene)
+    return lay_over(job.source().camera, job.clip_mp4, time, job.name)
+
+
+def lay_over(camera_name: str, movie: Path, time: ClipTime, job_name: str) -> CameraBackgroundImage:
+    """Show a movie in front of what a camera sees; its opacity stays as the artist has set it.
+
+    Raises:
+        ProtocolError: Blender cannot read the movie, or the camera is not in the file.
+    """
+    filmed_by = bpy.data.objects.get(camera_name)
     if filmed_by is None or filmed_by.type != "CAMERA":
-        raise ProtocolError(f"The camera {source.camera} of {job.name} is not in this file any more.")
-    camera = filmed_by.data
-    background = overlay_of(camera) or camera.background_images.new()
-    background.image = _movie(job.clip_mp4)
-    background.source, background.alpha = "IMAGE", ALPHA
+        raise ProtocolError(f"The camera {camera_name} of {job_name} is not in this file any more.")
+    camera, background = filmed_by.data, overlay_of(filmed_by.data)
+    if background is None:
+        background = camera.background_images.new()
+        background.alpha = ALPHA
+    before, background.image = background.image, _movie(movie)
+    if before is not None and before != background.image and not before.users:
+        bpy.data.images.remove(before)
+    background.source = "IMAGE"
     background.display_depth, background.frame_method = "FRONT", "FIT"
     background.show_background_image = camera.show_background_images = True
     _keep_time(camera, background, time)

@@ -9,6 +9,7 @@ from bpy.types import Context, Panel, UILayout
 
 from ...backend.protocol import FPS, JobState
 from .. import session, shots
+from ..compare import live, wipe, wireframe
 from ..compare.overlay import overlay_of, shown_overlay
 from ..followed_job import FollowedJob
 from ..properties import presets, shot_settings
@@ -91,7 +92,11 @@ def _draw_progress(layout: UILayout, context: Context, job: FollowedJob) -> None
         made_s, all_s = ((frames - 1) / FPS for frames in (job.frames_made, job.frames_in_all))
         row = layout.row()
         row.label(text=f"{made_s:.1f} of {all_s:.1f} s made")
+        row.prop(context.window_manager.sana_wm_view, "is_live", toggle=True)
         row.operator("sanawm.watch_clip", text="Watch", icon="PLAY")
+        picture = live.latest_frame_icon(job)
+        if picture:
+            layout.template_icon(icon_value=picture, scale=6)
     row = layout.row()
     row.scale_y = 1.5
     cancelling = job.folder.cancel_requested()
@@ -119,18 +124,20 @@ def _draw_outcome(layout: UILayout, context: Context, job: FollowedJob) -> None:
     sentence, icon = _outcome_in_words(job)
     draw_sentence(layout, context, sentence, icon)
     if job.is_done:
-        _draw_overlay(layout, context)
+        _draw_comparison(layout, context)
     row = layout.row()
     row.operator("sanawm.show_job_folder", text="Job Folder", icon="FILE_FOLDER")
     row.operator("sanawm.open_log", icon="TEXT")
 
 
-def _draw_overlay(layout: UILayout, context: Context) -> None:
+def _draw_comparison(layout: UILayout, context: Context) -> None:
     shown = shown_overlay(context.scene)
     row = layout.row(align=True)
     row.operator("sanawm.overlay", icon="IMAGE_BACKGROUND", depress=shown is not None)
+    row.operator("sanawm.wipe", icon="ARROW_LEFTRIGHT", depress=wipe.active is not None)
+    row.operator("sanawm.wireframe", text="Edges", icon="SHADING_WIRE", depress=wireframe.is_on(context))
     if shown is not None:
-        row.prop(overlay_of(shown), "alpha", text="", slider=True)
+        layout.prop(overlay_of(shown), "alpha", text="Overlay", slider=True)
 
 
 def _stray_in_words(job: FollowedJob) -> str:

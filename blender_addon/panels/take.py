@@ -7,8 +7,8 @@ from bpy.types import Context, Panel
 
 from ...backend.protocol import CameraMatch
 from .. import takes, verdicts
-from ..compare.match_band import scale
 from ..compare import stack
+from ..compare.match_band import scale
 from ..compat import sequencer_scene
 from .camera_match import draw_match
 
