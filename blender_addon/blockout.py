@@ -91,7 +91,7 @@ class _Tracker:
         triangles = 0
         known: dict[int, int] = {}
         for key, instance in _rendered(view_layer, depsgraph):
-            mesh = instance.object.data
+            mesh = _mesh_of(instance.object)
             pointer = mesh.as_pointer()
             if pointer not in known:
                 known[pointer] = len(self._shapes)
@@ -117,7 +117,7 @@ class _Tracker:
         compared: dict[tuple[int, int], bool] = {}
         for key, instance in _rendered(view_layer, depsgraph):
             if key not in self._first:
-                if len(instance.object.data.polygons):
+                if len(_mesh_of(instance.object).polygons):
                     self._came_or_went[_display_name(key)] = None
                 continue
             seen.add(key)
@@ -125,7 +125,7 @@ class _Tracker:
             if key in self._poses or np.abs(matrix - first).max() > 1e-6:
                 self._pose_track(key)[index:] = matrix  # holds if it vanishes later
             if index in self._checks:
-                mesh = instance.object.data
+                mesh = _mesh_of(instance.object)
                 pair = (mesh.as_pointer(), self._shape_of[key])
                 if pair not in compared:
                     compared[pair] = _same_shape(mesh, self._shapes[pair[1]])
@@ -267,6 +267,11 @@ def _evaluated_as_rendered(view_layer: ViewLayer) -> Iterator[None]:
             obj.hide_set(True, view_layer=view_layer)
         for owner, name in hidden:
             setattr(owner, name, True)
+
+
+def _mesh_of(obj: Object) -> Mesh:
+    """The evaluated mesh; of an object in Edit Mode, whose own is empty, as edited so far."""
+    return obj.to_mesh() if obj.data.is_editmode else obj.data
 
 
 def _shape_of(mesh: Mesh) -> _Shape:

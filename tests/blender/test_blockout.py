@@ -287,3 +287,17 @@ def test_too_many_triangles_are_refused_in_words(export, addon, protocol, monkey
     add_cube("Two")
     with pytest.raises(protocol.ProtocolError, match="more than 20 triangles"):
         export()
+
+
+def test_an_object_in_edit_mode_is_there_as_edited_so_far(export):
+    cube = add_cube("Cube")
+    before, _warnings = export(count=2)
+    bpy.context.view_layer.objects.active = cube
+    bpy.ops.object.mode_set(mode="EDIT")
+    same, warnings = export(count=2)
+    bpy.ops.mesh.select_all(action="SELECT")
+    bpy.ops.transform.translate(value=(0, 0, 2))
+    moved, _warnings = export()
+    bpy.ops.object.mode_set(mode="OBJECT")
+    assert same == before and warnings == []
+    np.testing.assert_allclose(vertices_of(moved, "Cube").mean(axis=0), (0, 0, 2), atol=1e-6)
