@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -17,11 +17,13 @@ from .camera_match import match_camera
 from .conditioning.first_frame import read_first_frame
 from .embedded_film import EmbeddedFilm, EmbeddedStudent, Sampled
 from .finished_chunks import FinishedChunks
-from .models.embedded import EmbeddedModel, projection_size
+from .models.embedded import EmbeddedConditioning, EmbeddedModel, projection_size
+from .models.vae.linear_codec import PATCH
 from .overlap import Overlap
 from .progress import Cancelled, Progress, Stopped
 from .protocol import FPS, CameraMatch, CameraPath, Clip, JobFolder, Preset, ProtocolError, Shot, limits
 from .sampling import chunk_flow_euler, self_forcing
+from .sampling.blockout_guidance import BlockoutGuidance, Preview, seen_cells
 from .sampling.chunk_grid import chunk_grid
 from .sampling.flow_euler import sigma_schedule
 from .video import ClipWriter, read_frames, tags, versions
@@ -164,10 +166,11 @@ def _streamed(
         EmbeddedStudent(network, film),
         self_forcing.chunk_noise((channels, height, width), shot.seed, first.dtype, first.device),
         first,
-        [step / 1000 for step in shot.preset.step_list],
+        _noise_levels(shot.preset),
         film.chunks,
         finished.load,
-        on_step=lambda chunk, step: stages.check(),
+        lambda chunk, step: stages.check(),
+        _guidance(shot.preset, lambda chunk: film.see([chunk])),
     )
 
 
@@ -187,10 +190,32 @@ def _at_once(
         lambda latents, timesteps, _: network.velocity(latents, timesteps, seen),
         noise,
         seen.base_latents[:, :, :1],
-        sigma_schedule(preset.steps, preset.shift),
+        _noise_levels(preset),
         film.chunks,
         on_step=stages.denoised,
+        guidance=_guidance(preset, lambda frames: seen),
     )
+
+
+def _noise_levels(preset: Preset) -> list[float]:
+    if preset.variant == "streaming":
+        return [step / 1000 for step in preset.step_list]
+    return sigma_schedule(preset.steps, preset.shift)
+
+
+def _guidance(preset: Preset, look: Callable[[slice], EmbeddedConditioning]) -> BlockoutGuidance | None:
+    """To the projection that a look at these latent frames, and maybe more, has shown already."""
+    if preset.blockout_guidance == 0:
+        return None
+
+    def preview(frames: slice) -> Preview:
+        seen = look(frames)
+        first = seen.latents.start
+        own = slice(frames.start - first, frames.stop - first)
+        cells = seen_cells(seen.clip.visible, PATCH, begins=first == 0)
+        return seen.base_latents[:, :, own], cells[:, :, own]
+
+    return BlockoutGuidance(preview, preset.blockout_guidance, preset.blockout_guidance_end)
 
 
 def _chunks(preset: Preset, frames: int) -> list[slice]:
@@ -207,6 +232,12 @@ def _as_trained(preset: Preset, models: Models) -> tuple[Preset, list[str]]:
     if network is not None and preset.variant not in network.config.trained_variants:
         trained = " and ".join(network.config.trained_variants)
         warnings.append(f"The weights were trained {trained}; {preset.variant} runs with them untrained.")
+    levels = _noise_levels(preset)[1:]
+    if network is not None and preset.blockout_guidance > 0 and max(levels) < preset.blockout_guidance_end:
+        warnings.append(
+            f"Blockout guidance does nothing: it ends at {preset.blockout_guidance_end:g}, but the first step "
+            f"already leads to {max(levels):g}. Lower its end, or take more steps."
+        )
     return preset, warnings
 
 

@@ -35,6 +35,9 @@ class Preset:
         refiner_window: latent frames of history the refiner sees.
         network_blend: how much of the network's residual the embedded model adds to its guided projection of
             the first frame, 0..1; other models ignore it.
+        blockout_guidance: how far sampling is drawn to the projected preview where the first frame shows it, after
+            each step, 0..1; 0 is off.
+        blockout_guidance_end: noise level 0..1 below which it lets go; at 0 it holds to the last step.
         marks_unseen: hatch what the first frame never saw; for a preview, of the embedded model only.
     """
 
@@ -51,6 +54,8 @@ class Preset:
     refiner: bool = False
     refiner_window: int = 11
     network_blend: float = 0.0
+    blockout_guidance: float = 0.0
+    blockout_guidance_end: float = 0.0
     marks_unseen: bool = False
 
     def __post_init__(self) -> None:
@@ -76,10 +81,14 @@ class Preset:
             raise ProtocolError(f"Preset {self.name}: guidance must be 1 or more, not {self.guidance}.")
         if not self.shift > 0:
             raise ProtocolError(f"Preset {self.name}: shift must be positive, not {self.shift}.")
-        if not 0 <= self.network_blend <= 1:
-            raise ProtocolError(
-                f"Preset {self.name}: network blend must lie in 0..1, not {self.network_blend}."
-            )
+        shares = {
+            "network blend": self.network_blend,
+            "blockout guidance": self.blockout_guidance,
+            "the end of blockout guidance": self.blockout_guidance_end,
+        }
+        for what, share in shares.items():
+            if not 0 <= share <= 1:
+                raise ProtocolError(f"Preset {self.name}: {what} must lie in 0..1, not {share}.")
 
     def _check_step_list(self) -> None:
         if self.variant != "streaming":

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from .blockout_guidance import BlockoutGuidance
+
 
 def start_steps(chunks: int, steps: int, interval_k: float | None = None) -> list[int]:
     """The global step at which each chunk starts.
@@ -35,6 +37,7 @@ def sample(
     chunks: Sequence[slice],
     interval_k: float | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    guidance: BlockoutGuidance | None = None,
 ) -> Iterator[Tensor]:
     """Integrate from noise to data and give each chunk as soon as it is finished.
 
@@ -47,6 +50,7 @@ def sample(
         chunks: slices of T, in order and without gaps. A single one makes this the plain sampler.
         interval_k: see `start_steps`.
         on_step: called after each step as (step 1..steps, steps); whatever it raises ends the run.
+        guidance: draws the state of every frame to the projected preview after each of its steps.
 
     Yields:
         Latents (B,C,t,H,W) of one chunk after the other; the first frame is `first_latent`.
@@ -64,13 +68,20 @@ def sample(
         active = sum(start <= step for start in starts)
         frames = chunks[active - 1].stop
         own_step = (step - frame_start[:frames]).clamp(max=own_steps)
-        sigma, next_sigma = levels[own_step], levels[(own_step + 1).clamp(max=own_steps)]
+        own_step_after = (own_step + 1).clamp(max=own_steps)
+        sigma, next_sigma = levels[own_step], levels[own_step_after]
         sigma[0] = next_sigma[0] = 0
         timesteps = (1000 * sigma).expand(noise.shape[0], 1, -1)
         velocity = velocity_fn(latents[:, :, :frames], timesteps, active)
         moved = latents[:, :, :frames].float() + (next_sigma - sigma)[:, None, None] * velocity.float()
         moved[:, :, :1] = first_latent
         latents[:, :, :frames] = moved.to(latents.dtype)
+        if guidance is not None:
+            # Finished frames do not move any more and must not be drawn again.
+            reached = torch.where(own_step < own_steps, levels[own_step_after], torch.nan)
+            latents[:, :, :frames] = guidance.drawn(
+                latents[:, :, :frames], noise[:, :, :frames], reached, slice(0, frames)
+            )
         if on_step is not None:
             on_step(step + 1, starts[-1] + own_steps)
         while finished < len(chunks) and step + 1 == starts[finished] + own_steps:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .blockout_guidance import BlockoutGuidance
+
 VelocityFunction = Callable[[Tensor, Tensor], Tensor]
 RELEASED_SHIFT = 9.8
 RELEASED_GUIDANCE = 5.0
@@ -53,6 +55,7 @@ def sample(
     first_latent: Tensor,
     sigmas: Sequence[float],
     on_step: Callable[[int, int, Tensor], None] | None = None,
+    guidance: BlockoutGuidance | None = None,
 ) -> Tensor:
     """Integrate from noise to data.
 
@@ -62,6 +65,7 @@ def sample(
         first_latent: (B,C,1,H,W), the clean first frame; its timestep is 0 in every step.
         sigmas: falling noise levels, the last one 0.
         on_step: called after each step as (step 1..steps, steps, latents); whatever it raises ends the run.
+        guidance: draws the state to the projected preview after each step.
 
     Returns:
         Latents (B,C,T,H,W) whose first frame is `first_latent`.
@@ -75,6 +79,9 @@ def sample(
         velocity = velocity_fn(latents, timesteps)
         moving = latents[:, :, 1:].float() - (sigmas[step] - sigmas[step + 1]) * velocity[:, :, 1:].float()
         latents[:, :, 1:] = moving.to(latents.dtype)
+        if guidance is not None:
+            reached = torch.full((noise.shape[2],), sigmas[step + 1], device=noise.device)
+            latents = guidance.drawn(latents, noise, reached, slice(0, noise.shape[2]))
         if on_step is not None:
             on_step(step + 1, steps, latents)
     return latents

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .blockout_guidance import BlockoutGuidance
+
 # On the 0..1000 scale, as the released student was trained: a uniform grid under a shift of 8, not shifted again.
 RELEASED_STEP_LIST = (1000, 960, 889, 727, 0)
 
@@ -57,6 +59,7 @@ def sample(
     chunks: Iterable[slice],
     finished: Callable[[slice], Tensor | None] = lambda chunk: None,
     on_step: Callable[[slice, int], None] | None = None,
+    guidance: BlockoutGuidance | None = None,
 ) -> Iterator[Tensor]:
     """Make one chunk after the other.
 
@@ -68,6 +71,8 @@ def sample(
         chunks: slices of the clip's latent frames, in order and without gaps; may be endless.
         finished: latents of a chunk that an earlier run has made, or None.
         on_step: called after each step as (chunk, step 1..steps); whatever it raises ends the run.
+        guidance: draws the state of a chunk to the projected preview after each step. As no noise is added between
+            the steps, the noise in the state is the chunk's start noise to the end.
 
     Yields:
         Latents (B,C,t,H,W) of one chunk after the other; the first frame is `first_latent`.
@@ -85,19 +90,21 @@ def sample(
             student.remember(*before)
         latents = finished(chunk)
         if latents is None:
-            latents = _denoised(student, noise(chunk), first_latent, sigmas, chunk, on_step)
+            latents = _denoised(student, noise(chunk), first_latent, sigmas, chunk, on_step, guidance)
         before = latents, chunk
         yield latents
 
 
 def _denoised(
     student: Student,
-    latents: Tensor,
+    noise: Tensor,
     first_latent: Tensor,
     sigmas: Sequence[float],
     chunk: slice,
     on_step: Callable[[slice, int], None] | None,
+    guidance: BlockoutGuidance | None,
 ) -> Tensor:
+    latents = noise.clone()
     given = 1 if chunk.start == 0 else 0  # frames of the chunk that are no noise
     latents[:, :, :given] = first_latent[:, :, :given]
     timesteps = torch.zeros(latents.shape[0], 1, latents.shape[2], device=latents.device)
@@ -106,6 +113,9 @@ def _denoised(
         velocity = student.velocity(latents, timesteps, chunk)[:, :, given:].float()
         moved = latents[:, :, given:].float() + (next_sigma - sigma) * velocity
         latents[:, :, given:] = moved.to(latents.dtype)
+        if guidance is not None:
+            reached = torch.full((latents.shape[2],), next_sigma, device=latents.device)
+            latents = guidance.drawn(latents, noise, reached, chunk)
         if on_step is not None:
             on_step(chunk, step)
     return latents
