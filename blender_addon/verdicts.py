@@ -12,7 +12,7 @@ from ..backend.protocol.camera_match import Verdict
 # Okabe and Ito's colours, which the colour-blind tell apart as well; sRGB 0..1.
 COLOURS = {
     "good": (0.0, 0.62, 0.45, 1.0),
-    "look": (0.90, 0.62, 0.0, 1.0),
+    "look": (0.94, 0.89, 0.26, 1.0),
     "bad": (0.84, 0.37, 0.0, 1.0),
     "unmeasured": (0.5, 0.5, 0.5, 1.0),
 }

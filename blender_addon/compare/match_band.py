@@ -22,8 +22,8 @@ from .. import compat, takes, verdicts
 from ..timeline import scene_fps
 
 # In parts of a channel's height: the band lies at the strip's lower edge, the curve above it.
-BAND = (0.06, 0.18)
-CURVE = (0.24, 0.72)
+BAND = (0.06, 0.2)
+CURVE = (0.26, 0.72)
 MUTED_ALPHA = 0.3
 CURVE_PX, LIMIT_PX = 2.0, 1.0
 _CURVE_COLOUR = (1.0, 1.0, 1.0, 0.9)
@@ -52,17 +52,21 @@ def spans(scene: Scene, strip: Any, grades: Sequence[camera_match.Verdict], dura
     """
     first, after = compat.strip_extent(strip)
     start, fps = compat.strip_content_start(strip), scene_fps(scene)
-    alpha = MUTED_ALPHA if strip.mute else 1.0
     if not grades:
-        return [Span(first, after, strip.channel, (*verdicts.COLOURS["unmeasured"][:3], alpha))]
+        return [Span(first, after, strip.channel, dimmed(verdicts.COLOURS["unmeasured"], strip))]
     found = []
     for grade, group in groupby(range(len(grades)), key=grades.__getitem__):
         seconds = list(group)
         left, right = start + seconds[0] * fps, start + min(seconds[-1] + 1, duration_s) * fps
         left, right = max(left, first), min(right, after)
         if left < right:
-            found.append(Span(left, right, strip.channel, (*verdicts.COLOURS[grade][:3], alpha)))
+            found.append(Span(left, right, strip.channel, dimmed(verdicts.COLOURS[grade], strip)))
     return found
+
+
+def dimmed(colour: tuple[float, ...], strip: Any) -> tuple[float, ...]:
+    """A colour as it is drawn on this take: faint on a muted one."""
+    return (*colour[:3], colour[3] * (MUTED_ALPHA if strip.mute else 1.0))
 
 
 def scale(match: CameraMatch, number: str) -> tuple[float, float]:
@@ -129,9 +133,13 @@ def _draw() -> None:
             _fill(spans(scene, strip, verdicts.seconds_of(job), match.duration_s))
         if settings.curve != "NONE" and not match.unmeasured:
             points, limit = curve(scene, strip, match, settings.curve)
-            _line(points, _CURVE_COLOUR, CURVE_PX)
+            _line(points, dimmed(_CURVE_COLOUR, strip), CURVE_PX)
             ends = points[[0, -1], 0] if len(points) else ()
-            _line(np.array([(frame, limit) for frame in ends]), verdicts.COLOURS["look"], LIMIT_PX)
+            _line(
+                np.array([(frame, limit) for frame in ends]),
+                dimmed(verdicts.COLOURS["look"], strip),
+                LIMIT_PX,
+            )
     gpu.state.blend_set("NONE")
 
 

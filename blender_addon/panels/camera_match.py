@@ -6,11 +6,15 @@ from __future__ import annotations
 from bpy.types import Context, Panel, UILayout
 
 from ...backend.protocol import CameraMatch, JobFolder
+from ...backend.protocol.camera_match import clock
 from .. import verdicts
 from ..compare.looked_at import job_looked_at
 from ..compare.match_path import is_shown_of
 from ..compare.stretches import STRETCH_S, Stretch, stretches
 from .parts import SidebarPanel, draw_sentence
+
+# Of the button that goes to a moment.
+_JUMP_PX = 60
 
 
 class SANAWM_PT_camera_match(SidebarPanel, Panel):
@@ -43,7 +47,7 @@ def draw_match(layout: UILayout, context: Context, job: JobFolder, place: str = 
     draw_sentence(layout, context, verdicts.sentence(match), icon=verdicts.ICONS[match.verdict()])
     if match.unmeasured:
         return
-    _draw_numbers(layout.box(), match, place)
+    _draw_numbers(layout.box(), context, match, place)
     if match.duration_s > STRETCH_S:
         header, body = layout.panel("SANAWM_PT_match_stretches", default_closed=True)
         header.label(text=f"Every {STRETCH_S} s")
@@ -51,11 +55,14 @@ def draw_match(layout: UILayout, context: Context, job: JobFolder, place: str = 
             _draw_stretches(body, stretches(match, verdicts.seconds_of(job)), place)
 
 
-def _draw_numbers(layout: UILayout, match: CameraMatch, place: str) -> None:
+def _draw_numbers(layout: UILayout, context: Context, match: CameraMatch, place: str) -> None:
     column = layout.column(align=True)
     for number in match.judged():
-        row = column.row()
-        row.label(text=f"{number.name}: {number.words}", icon=verdicts.ICONS[number.verdict])
+        row, words = column.row(), number.words
+        if number.at_s is not None:
+            words = words.removesuffix(f" at {clock(number.at_s)}")
+        icon = verdicts.ICONS[number.verdict]
+        draw_sentence(row, context, f"{number.name}: {words}", icon, beside_px=_JUMP_PX)
         if number.at_s is not None:
             _draw_jump(row, number.at_s, place)
     if match.revisit_db is not None:
@@ -71,5 +78,7 @@ def _draw_stretches(layout: UILayout, rows: list[Stretch], place: str) -> None:
 
 
 def _draw_jump(layout: UILayout, clip_s: float, place: str) -> None:
-    jump = layout.operator("sanawm.jump_to_moment", text="", icon="TIME", emboss=False)
+    side = layout.row()
+    side.alignment = "RIGHT"
+    jump = side.operator("sanawm.jump_to_moment", text=clock(clip_s))
     jump.clip_s, jump.place = clip_s, place

@@ -24,11 +24,17 @@ class SidebarPanel:
     bl_category = "SANA-WM"
 
 
-def draw_sentence(layout: UILayout, context: Context, sentence: str, icon: str = "NONE") -> None:
-    """A sentence over as many lines as the sidebar's width needs."""
+def draw_sentence(
+    layout: UILayout, context: Context, sentence: str, icon: str = "NONE", beside_px: float = 0
+) -> None:
+    """A sentence over as many lines as the sidebar's width needs.
+
+    Args:
+        beside_px: of the width, at scale 1, that something else in the row takes.
+    """
     scale = context.preferences.system.ui_scale or 1  # 0 without a window
     width_px = context.region.width if context.region else 300
-    characters = max(20, int((width_px / scale - _MARGIN_PX) / _CHARACTER_PX))
+    characters = max(20, int((width_px / scale - _MARGIN_PX - beside_px) / _CHARACTER_PX))
     column = layout.column(align=True)
     column.scale_y = 0.8
     for index, line in enumerate(textwrap.wrap(sentence, characters)):

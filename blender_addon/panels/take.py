@@ -66,4 +66,5 @@ def _scale_in_words(match: CameraMatch, number: str) -> str:
     """What the height of the curve means."""
     factor, unit = _UNITS[number]
     top, good_until = (f"{value * factor:.3g}{unit}" for value in scale(match, number))
-    return f"Up to {top}; thin line: {good_until}"
+    side = "above" if number in ("kept", "sharpness") else "below"
+    return f"Full height {top}; good {side} {good_until}"

@@ -68,6 +68,7 @@ def first_second_good(protocol):
     [
         ({}, "Follows the camera: heading within 0.1°"),
         ({"heading_deg": 2.0}, "Look at it. Nearly follows the camera: heading off by up to 2.0° at 0:0"),
+        ({"heading_deg": 2.0}, "Heading: off by up to 2.0° 0:0"),
         ({"heading_deg": 9.0}, "Does not follow the camera: heading off by up to 9.0°"),
         ({"path_scale": 0.8}, "moves at 80 % of the path"),
         ({"revisit_db": 31.4}, "Comes back to the same picture within 31 dB"),
@@ -89,7 +90,7 @@ def test_the_take_says_the_same_in_the_sequencer(measured_take, protocol):
     bpy.context.window_manager.sana_wm_view.curve = "heading_deg"
     shown = shown_in(bpy.types.SANAWM_PT_take)
     assert "Does not follow the camera: heading off by up to 9.0° at 0:0" in shown
-    assert "Up to 9°; thin line: 1°" in shown
+    assert "Full height 9°; good below 1°" in shown
 
 
 def test_a_long_clip_is_told_ten_seconds_at_a_time(protocol, addon):
