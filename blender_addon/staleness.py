@@ -8,7 +8,7 @@ the last look at them found is remembered until the job is made again or another
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import bpy
 from bpy.app.handlers import persistent
@@ -53,7 +53,9 @@ def cheap_changes(settings: SANAWM_PG_shot, job: JobFolder) -> list[str]:
         "camera": settings.camera is not None and settings.camera.name != source["camera"],
         "range": (start, end) != (source["frame_start"], source["frame_end"])
         or abs(timeline.scene_fps(scene) - source["scene_fps"]) > 1e-3,
-        "first frame": shots.chosen_first_frame(settings) != source.get("first_frame", ""),
+        # Not by its folder: a project that was moved shows the same picture.
+        "first frame": Path(shots.chosen_first_frame(settings)).name
+        != PureWindowsPath(source.get("first_frame", "")).name,
         "prompt": (settings.prompt_in_full(), settings.negative_prompt.strip())
         != (made_from["prompt"], made_from["negative_prompt"]),
         "preset": preset is not None and preset.name != made_from["preset"]["name"],

@@ -59,6 +59,9 @@ def test_one_bad_shot_is_named_and_does_not_stop_the_others(session, batch):
     assert outcome.in_words().startswith("1 job queued, 1 left out: 010_0010: The range ends at frame 0")
     again = batch.submit_all(bpy.context, [scene.sana_wm_shots[1]])
     assert again.left_out == [("010_0020", "its clip is being made.")]
+    scene.sana_wm_shots[0].code = "010_0020"
+    twice = batch.submit_all(bpy.context, list(scene.sana_wm_shots))
+    assert {reason for _code, reason in twice.left_out} == {"another shot has this code; give each its own."}
 
 
 def test_the_queue_changes_its_order_and_survives_a_restart(session, batch):
@@ -111,6 +114,52 @@ def test_what_changed_since_is_named_and_made_again(session, batch, addon, proto
     assert staleness.in_words(["camera", "prompt"]) == "Camera and prompt changed since this clip was made."
 
 
+def test_saving_loading_and_editing_modes_leave_a_clip_up_to_date(session, batch, protocol):
+    (job,) = batch.submit_all(bpy.context, [bpy.context.scene.sana_wm_shots[0]]).queued
+    finish(job, protocol)
+    bpy.ops.wm.save_mainfile()
+    bpy.ops.wm.open_mainfile(filepath=bpy.data.filepath)
+    session.supervisor.look_around()
+    scene = bpy.context.scene
+    bpy.context.view_layer.objects.active = next(o for o in scene.objects if o.type == "MESH")
+    bpy.ops.object.mode_set(mode="EDIT")
+    scene.frame_set(5)
+    stale, unknown = batch.stale(bpy.context)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    assert stale == [scene.sana_wm_shots[1]] and not unknown, "the other shot has no clip yet"
+
+
+def test_a_redo_that_failed_leaves_the_clip_before_it_up_to_date(session, batch, protocol):
+    shot = bpy.context.scene.sana_wm_shots[0]
+    (made,) = batch.submit_all(bpy.context, [shot]).queued
+    finish(made, protocol)
+    follow(session, made)
+    (redo,) = batch.submit_all(bpy.context, [shot]).queued
+    redo.folder.state_file.move("failed", "The disk is full.")
+    follow(session, redo)
+    assert batch.last_clip(shot) is made and batch.failed(bpy.context.scene) == [shot]
+    assert shot not in batch.stale(bpy.context)[0]
+
+
+def test_an_image_is_told_by_what_it_shows_not_by_where_it_lies(session, batch, addon, protocol, tmp_path):
+    shot, staleness = bpy.context.scene.sana_wm_shots[0], addon("staleness")
+    image = bpy.data.images.new("paint", *addon("camera").render_size(bpy.context.scene))
+    places = [tmp_path / folder / "paint.png" for folder in ("here", "there")]
+    for place in places:
+        image.save(filepath=str(place))
+    shot.first_frame_source, shot.first_frame_path = "IMAGE", str(places[0])
+    (job,) = batch.submit_all(bpy.context, [shot]).queued
+    finish(job, protocol)
+    follow(session, job)
+    shot.first_frame_path = str(places[1])
+    assert shot not in batch.stale(bpy.context)[0], "the project was moved"
+    image.pixels[0] = 1.0
+    image.save(filepath=str(places[1]))
+    assert staleness.look_for_changes(bpy.context, shot, job.folder) == ["first frame"]
+    shot.first_frame_source = "RENDER"
+    assert staleness.cheap_changes(shot, job.folder) == ["first frame"]
+
+
 def test_a_moved_camera_makes_a_clip_stale(session, batch, addon, protocol):
     scene, staleness = bpy.context.scene, addon("staleness")
     (job,) = batch.submit_all(bpy.context, [scene.sana_wm_shots[0]]).queued
@@ -136,3 +185,12 @@ def test_the_panel_lists_what_waits_and_what_went_wrong(session, batch):
     bpy.types.SANAWM_PT_batch.draw(SimpleNamespace(layout=layout), bpy.context)
     shown = " / ".join(layout.shown)
     assert jobs[1].name in shown and f"{jobs[0].name} failed" in shown and "The disk is full." in shown
+
+
+def test_jobs_of_another_scene_are_in_reach(session, batch):
+    jobs = batch.submit_all(bpy.context, list(bpy.context.scene.sana_wm_shots)).queued
+    bpy.context.window.scene = bpy.data.scenes.new("Other")
+    assert bpy.types.SANAWM_PT_batch.poll(bpy.context)
+    layout = RecordingLayout()
+    bpy.types.SANAWM_PT_batch.draw(SimpleNamespace(layout=layout), bpy.context)
+    assert jobs[0].name in layout.shown and "Stale" not in layout.shown
