@@ -3,6 +3,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,12 +66,61 @@ def test_checking_names_the_shot_that_cannot_be_filmed(main, capfd):
     assert main(["check", "--shots", "010_0010"]) == 0
 
 
+def test_another_scene_is_filmed_by_its_own_camera_and_keeps_out_of_the_window(main, tmp_path, protocol):
+    scene, before = bpy.data.scenes.new("Second"), bpy.context.scene
+    camera = bpy.data.objects.new("Second", bpy.data.cameras.new("Second"))
+    scene.collection.objects.link(camera)
+    for frame, x in ((1, 0.0), (13, 0.3)):
+        camera.location.x = x
+        camera.keyframe_insert("location", frame=frame)
+    scene.camera, scene.frame_end = camera, 13
+    scene.render.resolution_percentage, scene.display.render_aa = 25, "OFF"
+    scene.sana_wm.code = "020_0010"
+    assert main(["submit", "--scene", "Second", "--jobs", str(tmp_path / "farm"), "--takes", "2"]) == 0
+    jobs = protocol.list_jobs(tmp_path / "farm")
+    assert [job.name for job in jobs] == ["020_0010-v001", "020_0010-v002"]
+    x = jobs[0].shot().camera.c2w[:, 0, 3]
+    assert x[0] == 0 and x[-1] == pytest.approx(0.3, abs=0.02)
+    assert bpy.context.scene == before
+
+
+def test_a_list_with_a_shot_that_has_no_range_shows_the_others(main, capfd):
+    for _ in range(2):
+        bpy.ops.sanawm.add_shot()
+    bpy.context.scene.sana_wm_shots[0].frame_end = -5
+    assert main(["list"]) == 1
+    said = capfd.readouterr()
+    assert "010_0010: the range ends at -5" in said.err and "010_0020 " in said.out
+
+
+def test_a_file_without_a_list_has_one_shot_that_is_stale_until_it_is_made(main, capfd):
+    assert main(["submit", "--stale"]) == 0
+    assert "010_0010-v001" in capfd.readouterr().out
+    assert main(["submit", "--failed"]) == 0
+    assert "No shot needs a clip." in capfd.readouterr().err
+
+
+def test_a_job_whose_folder_is_taken_away_is_not_waited_for(main, addon, capfd, monkeypatch):
+    session = addon("session")
+    tick = session.tick
+
+    def tick_after_a_clean_up():
+        for job in session.supervisor.jobs.values():
+            shutil.rmtree(job.folder.path, ignore_errors=True)
+        return tick()
+
+    monkeypatch.setattr(session, "tick", tick_after_a_clean_up)
+    assert main(["generate"]) == 1
+    assert "010_0010-v001: The job folder was removed." in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     "argv, sentence",
     [
         (["list", "--scene", "Nowhere"], "There is no scene Nowhere in this file; there are"),
         (["submit", "--shots", "090"], "There is no shot 090 in the list; there are 010_0010"),
         (["submit", "--from", "nothing.csv"], "nothing.csv"),
+        (["submit", "--takes", "0"], "takes must be a number from 1 to 99"),
         (["film"], "invalid choice"),
         ([], "arguments are required"),
     ],
