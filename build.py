@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one entry: `python3 build.py demo | test | package | backend | bench`.
+"""The one entry: `python3 build.py demo | test | package | backend | bench | ui-test`.
 
 Standard library only. Each command sets up what it misses in .env/ and says what it does; the steps are in
 tools/.
@@ -52,6 +52,13 @@ def parse(arguments: list) -> argparse.Namespace:
     added = command("backend", backend, "set up or repair the backend's environment")
     added.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     added.add_argument("--repair", action="store_true", help="set it up again even if it looks complete")
+    added = command("ui-test", ui_test, "drive a real Blender window through the add-on (Linux, root)")
+    added.add_argument(
+        "--output", type=Path, default=ROOT / "demo_output" / "ui", help="folder for the pictures"
+    )
+    added.add_argument(
+        "--chroot", type=Path, default=ROOT / ".env" / "ui" / "sid", help="where its Debian is or goes"
+    )
     added = command("bench", bench, "measure stage 1 and the embedded model, write bench.json")
     added.add_argument("--quick", action="store_true", help="shorter clips and fewer sampler steps")
     return parser.parse_args(arguments)
@@ -90,6 +97,17 @@ def backend(options) -> int:
     python = environments.ensure_backend(options.device, options.repair)
     print(f"The backend is ready: {python}")
     return 0
+
+
+def ui_test(options) -> int:
+    import subprocess
+
+    from tools import environments
+
+    python = environments.ensure_backend()
+    command = [str(python), "-m", "tools.ui_test", "--output", str(options.output.resolve())]
+    command += ["--chroot", str(options.chroot.resolve())]
+    return subprocess.run(command, cwd=ROOT, env=environments.clean_variables()).returncode
 
 
 def bench(options) -> int:
