@@ -16,6 +16,7 @@ _CLASSES = (
     camera_match.SANAWM_PT_camera_match,
     queue.SANAWM_PT_batch,
     queue.SANAWM_PT_batch_in_sequencer,
+    more.SANAWM_MT_camera_paths,
     more.SANAWM_PT_more,
     take.SANAWM_PT_take,
 )
