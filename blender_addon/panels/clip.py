@@ -87,16 +87,6 @@ def _draw_findings(layout: UILayout, context: Context) -> None:
 
 def _draw_progress(layout: UILayout, context: Context, job: FollowedJob) -> None:
     layout.progress(factor=job.fraction(time.time()), text=_progress_in_words(job))
-    if job.growing_clip:
-        # As in the camera path, whose last sample ends it: 961 frames are 60 s.
-        made_s, all_s = ((frames - 1) / FPS for frames in (job.frames_made, job.frames_in_all))
-        row = layout.row()
-        row.label(text=f"{made_s:.1f} of {all_s:.1f} s made")
-        row.prop(context.window_manager.sana_wm_view, "is_live", toggle=True)
-        row.operator("sanawm.watch_clip", text="Watch", icon="PLAY")
-        picture = live.latest_frame_icon(job)
-        if picture:
-            layout.template_icon(icon_value=picture, scale=6)
     row = layout.row()
     row.scale_y = 1.5
     cancelling = job.folder.cancel_requested()
@@ -105,6 +95,20 @@ def _draw_progress(layout: UILayout, context: Context, job: FollowedJob) -> None
         draw_sentence(layout, context, session.supervisor.trouble, icon="ERROR")
     for warning in job.warnings:
         draw_sentence(layout, context, warning, icon="INFO")
+    if job.growing_clip:
+        _draw_growing(layout, context, job)
+
+
+def _draw_growing(layout: UILayout, context: Context, job: FollowedJob) -> None:
+    # As in the camera path, whose last sample ends it: 961 frames are 60 s.
+    made_s, all_s = ((frames - 1) / FPS for frames in (job.frames_made, job.frames_in_all))
+    layout.label(text=f"{made_s:.1f} of {all_s:.1f} s made")
+    row = layout.row(align=True)
+    row.prop(context.window_manager.sana_wm_view, "is_live", icon="IMAGE_BACKGROUND", toggle=True)
+    row.operator("sanawm.watch_clip", text="Watch", icon="PLAY")
+    picture = live.latest_frame_icon(job)
+    if picture:
+        layout.template_icon(icon_value=picture, scale=8)
 
 
 def _progress_in_words(job: FollowedJob) -> str:

@@ -83,12 +83,11 @@ def _demo_scene(window: Window, backend: Path) -> str:
     window.python(
         "with bpy.context.temp_override(window=window, area=area('VIEW_3D'), region=region('VIEW_3D', 'WINDOW')):\n"
         "    bpy.ops.sanawm.add_demo_scene()\n"
-        "    bpy.ops.view3d.view_camera()\n"
         "s = bpy.context.scene; s.sana_wm.preset = 'embedded_draft'\n"
         "s.sana_wm.range_source = 'CUSTOM'; s.sana_wm.frame_end = 1 + 3 * s.render.fps\n"
         f"bpy.ops.wm.save_as_mainfile(filepath='{_FILM}')"
     )
-    window.python("tab('VIEW_3D')")
+    window.python("tab('VIEW_3D'); area('VIEW_3D').spaces.active.region_3d.view_perspective = 'CAMERA'")
     return window.python("print(bpy.context.scene.name, 'saved')")
 
 

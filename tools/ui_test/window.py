@@ -15,7 +15,7 @@ from PIL import Image
 
 from .chroot import UiTestError
 
-DISPLAY, SCREEN = ":78", (1360, 900)
+DISPLAY, SCREEN = ":78", (1360, 1080)
 PATIENCE_S = 120
 _HERE = Path(__file__).resolve().parent
 # As seen from inside.
