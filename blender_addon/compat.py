@@ -46,6 +46,11 @@ def strip_content_start(strip: Any) -> float:
     return float(strip.content_start if hasattr(strip, "content_start") else strip.frame_start)
 
 
+def strip_content_trim(strip: Any) -> int:
+    """Frames cut off the beginning of the content before it is placed: renamed in 5.1."""
+    return strip.content_trim_start if hasattr(strip, "content_trim_start") else strip.animation_offset_start
+
+
 def set_strip_end(strip: Any, frame: int) -> None:
     """Trim or extend a strip so that `frame` is the first one after it."""
     setattr(strip, "right_handle" if hasattr(strip, "right_handle") else "frame_final_end", frame)

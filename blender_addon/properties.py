@@ -21,6 +21,7 @@ from ..backend.protocol import Preset, list_presets
 from ..backend.protocol.shot_list import MAX_TAKES
 from .compat import BLEND_RELATIVE
 from .paths import EXTENSION_ROOT
+from .shot_codes import next_code
 
 
 @cache
@@ -35,6 +36,16 @@ def _preset_items() -> list[tuple[str, str, str, str, int]]:
         (stem, preset.name, preset.description, "NONE", zlib.crc32(stem.encode()) & 0x7FFFFFFF)
         for stem, preset in presets().items()
     ]
+
+
+def _keep_code_unique(settings: SANAWM_PG_shot, _context: Context) -> None:
+    """Two shots of a list with one code would share their jobs: the later one counts on."""
+    scene = settings.id_data
+    if settings == scene.sana_wm:
+        return
+    others = {shot.code for shot in scene.sana_wm_shots if shot != settings}
+    if settings.code in others:
+        settings.code = next_code(settings.code, others)
 
 
 def _is_camera(_settings: SANAWM_PG_shot, candidate: Object) -> bool:
@@ -56,6 +67,7 @@ class SANAWM_PG_shot(PropertyGroup):
         name="Shot Code",
         description="Names the job folder, the clip and the strip: letters, digits and underscores",
         default="010_0010",
+        update=_keep_code_unique,
     )
     camera: PointerProperty(
         name="Camera",
@@ -154,7 +166,8 @@ class SANAWM_PG_view(PropertyGroup):
 
     shows_band: BoolProperty(
         name="Match Band",
-        description="Colour every take second by second: green follows its camera, orange does not",
+        description="Colour every take second by second: green follows its camera, yellow is worth a look, "
+        "red does not follow",
         default=True,
         update=_redraw_sequencers,
     )

@@ -11,7 +11,8 @@ from ..backend.protocol import FPS, ProtocolError, limits
 from . import camera, camera_check, camera_motion, timeline
 from .camera_check import Report
 from .properties import SANAWM_PG_shot, presets, shot_settings
-from .shot_rows import copy_settings, next_code
+from .shot_codes import next_code
+from .shot_list import copy_settings
 
 # Gentle to the eye of the check, with a little room for its sampling.
 _MARGIN = 1.01

@@ -3,19 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
 
 import bpy
-from bpy.types import Scene
 
-from ..backend.protocol.camera_path import FPS
+from ..backend.protocol import CameraMatch, JobFolder, JobState
 from ..backend.protocol.shot_list import ShotRow
 from . import session, shots, takes, verdicts
-from .followed_job import FollowedJob
 from .properties import SANAWM_PG_shot, presets
 
 _BLENDER_INT_MAX = 2**31 - 1
-_NOT_COPIED = {"rna_type", "jobs"}
 
 
 def row_of(settings: SANAWM_PG_shot) -> ShotRow:
@@ -26,11 +23,8 @@ def row_of(settings: SANAWM_PG_shot) -> ShotRow:
     """
     scene = settings.id_data
     start, end = settings.range_of(scene)
-    job, take = session.supervisor.latest(scene.session_uid, settings.code), None
-    if scene.sequence_editor is not None:
-        take = takes.shown_take(scene, settings.code)
-    made = takes.job_of(take) if take is not None else job.folder if job and job.is_done else None
-    match = verdicts.match_of(made) if made else None
+    job, made = session.supervisor.latest(scene.session_uid, settings.code), clip_of(settings)
+    match = _match(settings)
     return ShotRow(
         code=settings.code,
         name=settings.name,
@@ -48,6 +42,16 @@ def row_of(settings: SANAWM_PG_shot) -> ShotRow:
         clip=str(made.clip_mp4) if made else "",
         match=match.in_words() if match else "",
     )
+
+
+def clip_of(settings: SANAWM_PG_shot) -> JobFolder | None:
+    """The job that made the take picked in the sequencer; without a take there, the shot's last clip."""
+    scene = settings.id_data
+    take = takes.shown_take(scene, settings.code)
+    if take is not None:
+        return takes.job_of(take)
+    job = session.supervisor.last_done(scene.session_uid, settings.code)
+    return job.folder if job else None
 
 
 def take_over(settings: SANAWM_PG_shot, row: ShotRow) -> list[str]:
@@ -68,9 +72,13 @@ def take_over(settings: SANAWM_PG_shot, row: ShotRow) -> list[str]:
         settings.frame_start, settings.frame_end = row.frame_start, row.frame_end
     if row.first_frame:
         settings.first_frame_source, settings.first_frame_path = "IMAGE", row.first_frame
-    if row.seed:
+    if row.seed is not None:
         settings.seed = min(row.seed, _BLENDER_INT_MAX)
-    if row.takes != 1:
+        if row.seed > _BLENDER_INT_MAX:
+            missing.append(
+                f"{row.code}: Blender's seeds end at {_BLENDER_INT_MAX}, so {row.seed} became that."
+            )
+    if row.takes is not None:
         settings.takes = row.takes
     if row.camera:
         camera = bpy.data.objects.get(row.camera)
@@ -86,66 +94,42 @@ def take_over(settings: SANAWM_PG_shot, row: ShotRow) -> list[str]:
     return missing
 
 
-def listed(scene: Scene, code: str) -> SANAWM_PG_shot | None:
-    """The shot with this code in the scene's list."""
-    return next((shot for shot in scene.sana_wm_shots if shot.code == code), None)
-
-
-def add_shot(scene: Scene, code: str, like: SANAWM_PG_shot | None = None) -> SANAWM_PG_shot:
-    """Append a shot to the list and make it the active one; what is not said is as in `like`."""
-    shot = scene.sana_wm_shots.add()
-    if like is not None:
-        copy_settings(like, shot)
-    shot.code = code
-    scene.sana_wm_shot_index = len(scene.sana_wm_shots) - 1
-    return shot
-
-
-def copy_settings(source: SANAWM_PG_shot, target: SANAWM_PG_shot) -> None:
-    for prop in source.bl_rna.properties:
-        if prop.identifier not in _NOT_COPIED and not prop.is_readonly:
-            setattr(target, prop.identifier, getattr(source, prop.identifier))
-
-
-def next_code(code: str, taken: Collection[str]) -> str:
-    """The code after this one: 010_0020 after 010_0010, until one is free; shot_2 after shot."""
-    digits = len(code) - len(code.rstrip("0123456789"))
-    number, width = int(code[-digits:]) if digits else 1, digits
-    stem = code[: len(code) - digits] if digits else f"{code}_"
-    step = 10 if digits > 1 and number % 10 == 0 else 1
-    while True:
-        number += step
-        candidate = f"{stem}{number:0{width}d}"
-        if candidate not in taken:
-            return candidate
-
-
 def length_in_words(settings: SANAWM_PG_shot) -> str:
     """The shot's scene frames: 1-121."""
     return "{}-{}".format(*settings.range_of(settings.id_data))
 
 
 def status_of(settings: SANAWM_PG_shot) -> tuple[str, str]:
-    """A word and an icon for the state of a shot's last job."""
+    """A word and an icon for the state of a shot's last job; of a running one its share, such as 42 %."""
     job = session.supervisor.latest(settings.id_data.session_uid, settings.code)
     if job is None:
         return "", "BLANK1"
     if job.trouble:
         return "trouble", "ERROR"
-    if job.frames_in_all and job.is_active:
-        return f"{job.frames_made / FPS:.0f} s made", "SORTTIME"
+    if job.record.state == JobState.RUNNING:
+        return f"{job.fraction(time.time()):.0%}".replace("%", " %"), "SORTTIME"
     return _STATES[job.record.state]
 
 
-def match_icon(job: FollowedJob | None) -> str:
-    match = verdicts.match_of(job.folder) if job and job.is_done else None
+def match_icon(settings: SANAWM_PG_shot) -> str:
+    match = _match(settings)
     return verdicts.ICONS[match.verdict()] if match else "BLANK1"
+
+
+def match_in_words(settings: SANAWM_PG_shot) -> str:
+    """A sentence about the picked take, or the last clip; empty if there is none."""
+    match = _match(settings)
+    return match.in_words() if match else ""
+
+
+def _match(settings: SANAWM_PG_shot) -> CameraMatch | None:
+    clip = clip_of(settings)
+    return verdicts.match_of(clip) if clip else None
 
 
 _STATES = {
     "queued": ("queued", "TIME"),
     "loading": ("loading", "SORTTIME"),
-    "running": ("running", "SORTTIME"),
     "done": ("done", "SEQUENCE"),
     "failed": ("failed", "ERROR"),
     "cancelled": ("cancelled", "X"),

@@ -9,7 +9,7 @@ import bpy
 from bpy.types import Scene
 
 from ..backend.protocol import JobFolder, ProtocolError, Shot
-from . import compat
+from . import compat, shot_list
 from .properties import presets, shot_settings
 
 _MARK = "sana_wm"
@@ -60,7 +60,7 @@ def remove(scene: Scene, strip: Any) -> None:
 
 
 def settings_again(scene: Scene, strip: Any) -> list[str]:
-    """Set the scene's shot up as it was for this take.
+    """Set the take's shot up as it was, in the list if the scene has one; it becomes the one in the panels.
 
     Returns:
         What could not be set again, a sentence each.
@@ -68,7 +68,10 @@ def settings_again(scene: Scene, strip: Any) -> list[str]:
     Raises:
         ProtocolError: the take's job folder is gone or damaged.
     """
-    shot, settings, missing = _shot_of(strip), shot_settings(scene), []
+    shot, missing = _shot_of(strip), []
+    if scene.sana_wm_shots:
+        shot_list.activate(scene, shot.code)
+    settings = shot_settings(scene)
     settings.code, settings.seed = shot.code, min(shot.seed, 2**31 - 1)
     settings.prompt, settings.prompt_text = shot.prompt, None
     settings.negative_prompt = shot.negative_prompt

@@ -41,8 +41,8 @@ class ShotRow:
         prompt, negative_prompt: free text.
         first_frame: path of an image as text; empty for the rendered blockout.
         preset: file name of the preset without its ending; empty for the scene's.
-        seed: of the first take; each further take counts it up by one. 0 .. 2**32 - 1.
-        takes: how many to make, 1 .. MAX_TAKES.
+        seed: of the first take; each further take counts it up by one. 0 .. 2**32 - 1; None for the scene's.
+        takes: how many to make, 1 .. MAX_TAKES; None for the scene's.
         status: outcome: a JobState, or empty if the shot was never asked for.
         take: outcome: number of the take that was chosen, counted from 1; 0 if there is none.
         clip: outcome: path of that take's clip as text.
@@ -58,8 +58,8 @@ class ShotRow:
     negative_prompt: str = ""
     first_frame: str = ""
     preset: str = ""
-    seed: int = 0
-    takes: int = 1
+    seed: int | None = None
+    takes: int | None = None
     status: str = ""
     take: int = 0
     clip: str = ""
@@ -77,9 +77,9 @@ class ShotRow:
             raise ProtocolError(
                 f"the range ends at {self.frame_end}, before it starts at {self.frame_start}."
             )
-        if not 0 <= self.seed < 2**32:
+        if self.seed is not None and not 0 <= self.seed < 2**32:
             raise ProtocolError(f"seed must lie between 0 and {2**32 - 1}, not {self.seed}.")
-        if not 1 <= self.takes <= MAX_TAKES:
+        if self.takes is not None and not 1 <= self.takes <= MAX_TAKES:
             raise ProtocolError(f"takes must lie between 1 and {MAX_TAKES}, not {self.takes}.")
         if self.take < 0:
             raise ProtocolError(f"take must be 0 or more, not {self.take}.")

@@ -114,9 +114,11 @@ def _row(clip: dict, path: Path) -> ShotRow | None:
         return None
     what = f"{path.name}: the clip {clip.get('name')!r}"
     record = metadata[_KEY]
-    frames = [record.get("frame_start"), record.get("frame_end")] if isinstance(record, dict) else []
-    if not all(isinstance(frame, int) and not isinstance(frame, bool) for frame in frames):
-        raise ProtocolError(f"{what}: frame_start and frame_end must be whole numbers.")
+    numbers = ("frame_start", "frame_end", "seed", "takes")
+    for name in numbers if isinstance(record, dict) else ():
+        value, may_lack = record.get(name), name in ("seed", "takes")
+        if (value is not None or not may_lack) and type(value) is not int:
+            raise ProtocolError(f"{what}: {name} must be a whole number.")
     try:
         return from_record(ShotRow, record, what)
     except ProtocolError as error:

@@ -36,6 +36,7 @@ _CLASSES = (
     queue.SANAWM_OT_move_job,
     queue.SANAWM_OT_cancel_waiting,
     shot_list.SANAWM_OT_add_shot,
+    shot_list.SANAWM_OT_duplicate_shot,
     shot_list.SANAWM_OT_remove_shot,
     shot_list.SANAWM_OT_move_shot,
     shot_list.SANAWM_OT_look_through_shot,

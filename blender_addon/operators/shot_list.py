@@ -11,16 +11,22 @@ from bpy.types import Context, Event, Operator, Scene
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ...backend.protocol import ProtocolError
-from .. import camera, shot_sources
+from .. import camera, shot_list, shot_sources
 from ..compat import sequencer_scene
 from ..properties import shot_settings
-from ..shot_rows import add_shot, next_code
+from ..shot_codes import next_code
 
 
 def list_scene(context: Context) -> Scene:
-    """The scene whose list the editor shows: the sequencer's own, or the window's."""
-    in_sequencer = context.space_data is not None and context.space_data.type == "SEQUENCE_EDITOR"
-    return sequencer_scene(context) if in_sequencer else context.scene
+    """The scene whose list the editor shows: the window's; in the sequencer its own, or that which its strips show."""
+    if context.space_data is None or context.space_data.type != "SEQUENCE_EDITOR":
+        return context.scene
+    edit = sequencer_scene(context)
+    if edit.sana_wm_shots or edit.sequence_editor is None:
+        return edit
+    strips = [edit.sequence_editor.active_strip, *shot_sources.scene_strips(edit)]
+    shown = (strip.scene for strip in strips if strip is not None and strip.type == "SCENE" and strip.scene)
+    return next((scene for scene in shown if scene.sana_wm_shots), edit)
 
 
 class _ListOperator:
@@ -28,7 +34,7 @@ class _ListOperator:
 
     def execute(self, context: Context) -> set[str]:
         try:
-            said = self.use(list_scene(context))
+            said = self.use(context, list_scene(context))
         except (ProtocolError, OSError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -40,18 +46,30 @@ class _ListOperator:
 class _OnAShot(_ListOperator):
     @classmethod
     def poll(cls, context: Context) -> bool:
-        return bool(list_scene(context).sana_wm_shots)
+        if not list_scene(context).sana_wm_shots:
+            cls.poll_message_set("The shot list is empty")
+            return False
+        return True
 
 
 class SANAWM_OT_add_shot(_ListOperator, Operator):
     bl_idname = "sanawm.add_shot"
     bl_label = "Add Shot"
-    bl_description = "Add a shot to the list, set up like the one in the panel"
+    bl_description = "Add a shot at the end of the list, set up like the one in the panel"
 
-    def use(self, scene: Scene) -> None:
-        like = shot_settings(scene)
-        taken = {shot.code for shot in scene.sana_wm_shots}
-        add_shot(scene, next_code(like.code, taken) if taken else like.code, like)
+    def use(self, context: Context, scene: Scene) -> None:
+        like, taken = shot_settings(scene), shot_list.codes(scene)
+        code = next_code(like.code, taken) if taken else like.code
+        shot_list.fix_camera(shot_list.add_shot(scene, code, like))
+
+
+class SANAWM_OT_duplicate_shot(_OnAShot, Operator):
+    bl_idname = "sanawm.duplicate_shot"
+    bl_label = "Duplicate Shot"
+    bl_description = "Put a copy of the active shot behind it, with the next free code"
+
+    def use(self, context: Context, scene: Scene) -> None:
+        shot_list.duplicate(scene)
 
 
 class SANAWM_OT_remove_shot(_OnAShot, Operator):
@@ -59,10 +77,9 @@ class SANAWM_OT_remove_shot(_OnAShot, Operator):
     bl_label = "Remove Shot"
     bl_description = "Take the active shot off the list; its clips and jobs stay"
 
-    def use(self, scene: Scene) -> None:
-        index = min(scene.sana_wm_shot_index, len(scene.sana_wm_shots) - 1)
-        scene.sana_wm_shots.remove(index)
-        scene.sana_wm_shot_index = max(0, min(index, len(scene.sana_wm_shots) - 1))
+    def use(self, context: Context, scene: Scene) -> None:
+        scene.sana_wm_shots.remove(shot_list.active_index(scene))
+        scene.sana_wm_shot_index = shot_list.active_index(scene)
 
 
 class SANAWM_OT_move_shot(_OnAShot, Operator):
@@ -72,8 +89,8 @@ class SANAWM_OT_move_shot(_OnAShot, Operator):
 
     direction: EnumProperty(items=(("UP", "Up", ""), ("DOWN", "Down", "")))
 
-    def use(self, scene: Scene) -> None:
-        index = min(scene.sana_wm_shot_index, len(scene.sana_wm_shots) - 1)
+    def use(self, context: Context, scene: Scene) -> None:
+        index = shot_list.active_index(scene)
         target = index + (-1 if self.direction == "UP" else 1)
         if 0 <= target < len(scene.sana_wm_shots):
             scene.sana_wm_shots.move(index, target)
@@ -83,13 +100,16 @@ class SANAWM_OT_move_shot(_OnAShot, Operator):
 class SANAWM_OT_look_through_shot(_OnAShot, Operator):
     bl_idname = "sanawm.look_through_shot"
     bl_label = "Go to Shot"
-    bl_description = "Move the playhead to the shot's first frame and make its camera the scene's"
+    bl_description = "Move the playhead to the shot's first frame and look through its camera"
 
-    def use(self, scene: Scene) -> None:
+    def use(self, context: Context, scene: Scene) -> None:
         settings = shot_settings(scene)
         start, end = settings.range_of(scene)
-        scene.camera = camera.shot_camera(scene, settings.camera, start, end)
+        filming = camera.shot_camera(scene, settings.camera, start, end)
         scene.frame_set(start)
+        scene.camera = filming  # after a marker there had its say
+        if scene == context.scene and context.region_data is not None:
+            context.region_data.view_perspective = "CAMERA"
 
 
 class SANAWM_OT_shots_from_markers(_ListOperator, Operator):
@@ -97,7 +117,7 @@ class SANAWM_OT_shots_from_markers(_ListOperator, Operator):
     bl_label = "From Markers"
     bl_description = "A shot for each timeline marker with a camera; shots that are there already are updated"
 
-    def use(self, scene: Scene) -> list[tuple[str, str]]:
+    def use(self, context: Context, scene: Scene) -> list[tuple[str, str]]:
         return _said(shot_sources.from_markers(scene))
 
 
@@ -108,10 +128,12 @@ class SANAWM_OT_shots_from_strips(_ListOperator, Operator):
         "A shot for each scene strip of the sequencer, in the list of the scene that the strip shows"
     )
 
-    def use(self, scene: Scene) -> list[tuple[str, str]]:
+    def use(self, context: Context, scene: Scene) -> list[tuple[str, str]]:
         said = []
-        for shown, update in shot_sources.from_strips(scene).items():
-            said += [(level, f"{shown.name}: {sentence}") for level, sentence in _said(update)]
+        edit = sequencer_scene(context)
+        for shown, update in shot_sources.from_strips(edit).items():
+            where = "" if shown == scene else f"Into the list of {shown.name}: "
+            said += [(level, f"{where}{sentence}") for level, sentence in _said(update)]
         return said
 
 
@@ -122,7 +144,7 @@ class SANAWM_OT_shots_from_file(_ListOperator, ImportHelper, Operator):
 
     filter_glob: StringProperty(default="*.csv;*.otio;*.edl", options={"HIDDEN"})
 
-    def use(self, scene: Scene) -> list[tuple[str, str]]:
+    def use(self, context: Context, scene: Scene) -> list[tuple[str, str]]:
         return _said(shot_sources.from_file(scene, Path(self.filepath)))
 
 
@@ -142,6 +164,7 @@ class SANAWM_OT_write_shots(_OnAShot, ExportHelper, Operator):
             (".otio", "OTIO", "An edit for OpenTimelineIO, with everything the list knows"),
             (".edl", "EDL", "A CMX 3600 edit decision list"),
         ),
+        description="In an edit, shots that overlap in time follow one another in the list's order",
     )
 
     def check(self, _context: Context) -> bool:
@@ -150,15 +173,17 @@ class SANAWM_OT_write_shots(_OnAShot, ExportHelper, Operator):
         return changed
 
     def invoke(self, context: Context, event: Event) -> set[str]:
-        self.filepath = bpy.path.ensure_ext(Path(bpy.data.filepath).stem or "shots", self.format)
+        blend = Path(bpy.data.filepath)
+        self.filepath = str(blend.with_suffix(self.format)) if blend.name else f"shots{self.format}"
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def use(self, scene: Scene) -> list[tuple[str, str]]:
+    def use(self, context: Context, scene: Scene) -> list[tuple[str, str]]:
         path = Path(self.filepath)
         return [("INFO", f"{shot_sources.to_file(scene, path)} shots written to {path.name}")]
 
 
 def _said(update: shot_sources.Update) -> list[tuple[str, str]]:
-    first = [("WARNING" if update.notes else "INFO", update.in_words())]
-    return first + [("WARNING", note) for note in update.notes[1:]]
+    """Every note; the counts last, which is what the status bar shows."""
+    counts = ("WARNING" if update.notes else "INFO", update.in_words())
+    return [("WARNING", note) for note in update.notes[1:]] + [counts]

@@ -8,7 +8,7 @@ import time
 from bpy.types import Context, Panel, Scene, UILayout
 
 from ...backend.protocol import JobState
-from .. import batch, session, staleness
+from .. import session
 from ..followed_job import FollowedJob
 from ..operators.shot_list import list_scene
 from ..properties import shot_settings
@@ -38,14 +38,11 @@ def _draw_shots(layout: UILayout, context: Context, scene: Scene) -> None:
     layout.operator("sanawm.look_for_changes", icon="FILE_REFRESH")
     settings = shot_settings(scene)
     layout.prop(settings, "takes", text=f"Takes of {settings.code}")
-    changed = batch.known_changes(settings)
-    if changed:
-        draw_sentence(layout, context, staleness.in_words(changed), icon="FILE_REFRESH")
 
 
 def draw_queue(layout: UILayout, context: Context) -> None:
     """The jobs of the open file that wait or run in their order, then those that went wrong last."""
-    running, waiting, wrong = session.supervisor.at_work(), session.supervisor.queue(), _went_wrong()
+    running, waiting, wrong = session.supervisor.at_work(), session.supervisor.queue(), session.supervisor.went_wrong()
     for job in [*running, *waiting][:LISTED]:
         _draw_job(layout, job)
     more = len(running) + len(waiting) - LISTED
@@ -71,19 +68,6 @@ def _draw_job(layout: UILayout, job: FollowedJob) -> None:
     else:
         row.progress(factor=job.fraction(time.time()), text=job.name)
     row.operator("sanawm.cancel_job", text="", icon="X").job = job.request_id
-
-
-def _went_wrong() -> list[FollowedJob]:
-    """Last jobs of their shots that failed or were cancelled, the newest first."""
-    ended = (JobState.FAILED, JobState.CANCELLED)
-    jobs = [
-        job
-        for job in session.supervisor.jobs.values()
-        if job.record
-        and job.record.state in ended
-        and session.supervisor.latest(job.scene, job.shot_code) is job
-    ]
-    return sorted(jobs, key=lambda job: -job.record.submitted)
 
 
 def _failed(job: FollowedJob) -> bool:

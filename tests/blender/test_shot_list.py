@@ -134,7 +134,7 @@ def test_a_list_begins_with_the_shot_in_the_panel_and_counts_on(scene):
     ],
 )
 def test_the_next_code_is_free_and_as_one_writes_it(addon, code, taken, following):
-    assert addon("shot_rows").next_code(code, taken) == following
+    assert addon("shot_codes").next_code(code, taken) == following
 
 
 def test_the_panels_show_the_active_shot(scene, addon):

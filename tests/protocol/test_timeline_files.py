@@ -3,7 +3,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -18,6 +18,7 @@ MADE = ShotRow(
     "010_0030", "The gate", "Camera", 101, 148, 'A "gate",\nat dawn', "blur", "//gate.png", "preview", 7, 3,
     "done", 2, "/jobs/010_0030-v002/a clip.mp4", "97 %",
 )  # fmt: skip
+MADE_RECORD = asdict(MADE)
 WAITING = ShotRow("010_0040", frame_start=161, frame_end=161)
 FAILED = ShotRow("010_0050", frame_start=-5, frame_end=90000, status="failed", clip="C:\\jobs\\x.mp4")
 
@@ -107,6 +108,7 @@ def test_what_is_no_usable_timeline_is_refused(tmp_path):
         ([cut("A", "x")], "without a usable duration"),
         ([cut("A", 5) | {"source_range": None}], "A has no length"),
         ([cut("A", 5) | {"metadata": {"sana_wm": {"code": "a", "frame_start": "1"}}}], "'A': frame_start"),
+        ([cut("A", 5) | {"metadata": {"sana_wm": MADE_RECORD | {"seed": "7"}}}], "'A': seed must be a whole"),
         ([cut("A", 5) | {"metadata": {"sana_wm": {"frame_start": 1, "frame_end": 2}}}], "'A' lacks: code"),
     ):
         with pytest.raises(ProtocolError, match=said):
@@ -117,7 +119,7 @@ def test_what_is_no_usable_timeline_is_refused(tmp_path):
 def test_edl_brings_back_shots_ranges_and_outcomes(fps, tmp_path):
     file = tmp_path / "reel.edl"
     write_edl(file, edit(fps))
-    kept = replace(MADE, camera="", prompt="", negative_prompt="", first_frame="", preset="", seed=0, takes=1)
+    kept = replace(MADE, camera="", prompt="", negative_prompt="", first_frame="", preset="", seed=None, takes=None)
     assert read_edl(file, fps) == Edit(
         "Reel 1", fps, (Placed(kept, 12), Placed(WAITING, 60), Placed(FAILED, 100))
     )
