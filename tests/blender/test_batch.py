@@ -59,8 +59,9 @@ def test_one_bad_shot_is_named_and_does_not_stop_the_others(session, batch):
     assert outcome.in_words().startswith("1 job queued, 1 left out: 010_0010: The range ends at frame 0")
     again = batch.submit_all(bpy.context, [scene.sana_wm_shots[1]])
     assert again.left_out == [("010_0020", "its clip is being made.")]
-    scene.sana_wm_shots[0].code = "010_0020"
-    twice = batch.submit_all(bpy.context, list(scene.sana_wm_shots))
+    script_made = scene.sana_wm_shots.add()
+    assert script_made.code == scene.sana_wm_shots[0].code, "only what is typed is told apart by itself"
+    twice = batch.submit_all(bpy.context, [scene.sana_wm_shots[0], scene.sana_wm_shots[2]])
     assert {reason for _code, reason in twice.left_out} == {"another shot has this code; give each its own."}
 
 
@@ -185,6 +186,19 @@ def test_the_panel_lists_what_waits_and_what_went_wrong(session, batch):
     bpy.types.SANAWM_PT_batch.draw(SimpleNamespace(layout=layout), bpy.context)
     shown = " / ".join(layout.shown)
     assert jobs[1].name in shown and f"{jobs[0].name} failed" in shown and "The disk is full." in shown
+
+
+def test_a_take_that_went_wrong_is_shown_until_its_shot_is_asked_for_again(session, batch, protocol):
+    shot = bpy.context.scene.sana_wm_shots[0]
+    shot.takes = 2
+    first, second = batch.submit_all(bpy.context, [shot]).queued
+    first.folder.state_file.move("failed", "The disk is full.")
+    follow(session, first)
+    finish(second, protocol)
+    follow(session, second)
+    assert session.supervisor.went_wrong() == [first], "the second take does not hide the first"
+    batch.submit_all(bpy.context, [shot])
+    assert session.supervisor.went_wrong() == []
 
 
 def test_jobs_of_another_scene_are_in_reach(session, batch):
