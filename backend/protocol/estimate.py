@@ -1,26 +1,35 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """About how long a clip will take and how much memory, before it is made.
 
-Figures were measured on one thread of an AVX2 server processor with `backend.worker.run_job`, models warm: CPU seconds
-of 49 frames at 640x352 and 1280x704 and of 73 at 320x192, and the peak of resident memory of a process that ran only
-this job. A line over the pixels of a frame goes through them. A finished clip of one's own machine is worth more.
+A finished clip of one's own machine says best how long the next one takes. Where there is none, figures of the
+embedded model stand in, measured with `backend.worker.run_job` on one thread of an AVX2 server processor, each job in
+a process of its own. CPU seconds, and peak resident memory:
+
+    Final 640x352       49 frames   24.1 s   586 MB        Draft 640x352     145 frames   82.3 s   613 MB
+    Final 640x352      241 frames  127.9 s   951 MB        Draft 1280x704     49 frames   97.8 s   955 MB
+    Final 1280x704      49 frames   96.4 s   976 MB        Teacher 640x352   145 frames   78.2 s   740 MB
+    Preview 320x192    145 frames   15.5 s   326 MB
+
+The lines below go through them to within a tenth. Other models were not measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .clip import Clip
 from .preset import Preset
 
-# Seconds for each frame, and more for each pixel of it.
-_FRAME_S, _PIXEL_S = 0.10, 1.85e-6
-# Without the network, which the preview leaves out.
-_PREVIEW_FRAME_S, _PREVIEW_PIXEL_S = 0.02, 1.2e-6
-# Peak memory of the process, and more for each pixel of a frame; only a few chunks of frames are held at a time.
-_MEMORY_MB, _PIXEL_MB = 400.0, 9.0e-4
 _MEASURED_MODEL = "embedded"
+# Seconds for each frame, and more for each of its pixels; without the network, which the preview leaves out, less.
+_FRAME_S, _PIXEL_S = 0.08, 2.0e-6
+_PREVIEW_PIXEL_S = 1.75e-6
+# Memory of the process with its libraries, and more for each pixel of a frame, of which a few chunks are held.
+_BASE_MB, _PIXEL_MB = 365.0, 5.8e-4
+# What streaming keeps instead of the whole clip, which the other variants keep small and grow with.
+_CARRY_MB, _FRAME_MB = 100.0, 1.9
+_PREVIEW_BASE_MB = 290.0
 
 
 @dataclass(frozen=True)
@@ -44,13 +53,19 @@ def estimate(preset: Preset, frames: int, finished: Iterable[Clip]) -> Estimate:
     Args:
         finished: clips that were made here, the newest first.
     """
-    pixels = preset.image_size[0] * preset.image_size[1]
-    memory_mb = _MEMORY_MB + pixels * _PIXEL_MB if preset.model == _MEASURED_MODEL else None
+    measured = _measured(preset, frames)
     for clip in finished:
         took_s = sum(clip.duration_s.values())
         if took_s and clip.frame_count and clip.preset.get("name") == preset.name:
-            return Estimate(took_s * frames / clip.frame_count, memory_mb, is_own=True)
+            return replace(measured, seconds=took_s * frames / clip.frame_count, is_own=True)
+    return measured
+
+
+def _measured(preset: Preset, frames: int) -> Estimate:
     if preset.model != _MEASURED_MODEL:
         return Estimate(None, None)
-    frame_s, pixel_s = (_FRAME_S, _PIXEL_S) if preset.network_blend else (_PREVIEW_FRAME_S, _PREVIEW_PIXEL_S)
-    return Estimate(frames * (frame_s + pixels * pixel_s), memory_mb)
+    pixels = preset.image_size[0] * preset.image_size[1]
+    if not preset.network_blend:
+        return Estimate(frames * pixels * _PREVIEW_PIXEL_S, _PREVIEW_BASE_MB + pixels * _PIXEL_MB)
+    kept_mb = _CARRY_MB if preset.variant == "streaming" else frames * _FRAME_MB
+    return Estimate(frames * (_FRAME_S + pixels * _PIXEL_S), _BASE_MB + pixels * _PIXEL_MB + kept_mb)
