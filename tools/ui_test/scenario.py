@@ -84,7 +84,7 @@ def _demo_scene(window: Window, backend: Path) -> str:
         "with bpy.context.temp_override(window=window, area=area('VIEW_3D'), region=region('VIEW_3D', 'WINDOW')):\n"
         "    bpy.ops.sanawm.add_demo_scene()\n"
         "s = bpy.context.scene; s.sana_wm.preset = 'embedded_draft'\n"
-        "s.sana_wm.range_source = 'CUSTOM'; s.sana_wm.frame_end = 1 + 3 * s.render.fps\n"
+        "s.sana_wm.range_source = 'CUSTOM'; s.sana_wm.frame_end = 1 + 10 * s.render.fps\n"
         f"bpy.ops.wm.save_as_mainfile(filepath='{_FILM}')"
     )
     window.python("tab('VIEW_3D'); area('VIEW_3D').spaces.active.region_3d.view_perspective = 'CAMERA'")
@@ -105,11 +105,12 @@ def _cancel(window: Window) -> str:
 
 
 def _generate_again(window: Window) -> str:
+    window.python("s = bpy.context.scene; s.sana_wm.frame_end = 1 + 3 * s.render.fps")
     window.press("SANAWM_OT_generate")
     window.wait_for("job() is not None and job().is_active")
     window.python("bpy.context.window_manager.sana_wm_view.is_live = True")
     window.wait_for("job().frames_made > 0")
-    window.picture("live")
+    window.picture("05_live")
     window.wait_for("job().is_placed", patience_s=300)
     window.python("bpy.context.window_manager.sana_wm_view.is_live = False")
     return window.python(
@@ -145,7 +146,7 @@ def _flip(window: Window) -> str:
     window.xdotool("mousemove", *_on_line(window, 0.7))
     window.xdotool("keydown", "f")
     window.wait_for("addon('compare.wipe').active.is_flipped")
-    window.picture("flip_held")
+    window.picture("08_flip_held")
     window.xdotool("keyup", "f")
     window.wait_for("not addon('compare.wipe').active.is_flipped")
     window.xdotool("key", "Escape")
@@ -167,7 +168,7 @@ def _on_line(window: Window, share: float) -> tuple[int, int]:
 def _edges(window: Window) -> str:
     window.press("SANAWM_OT_wireframe")
     window.wait_for("area('VIEW_3D').spaces.active.shading.type == 'WIREFRAME'")
-    window.picture("edges_on")
+    window.picture("10_edges_on")
     window.press("SANAWM_OT_wireframe")
     window.wait_for("area('VIEW_3D').spaces.active.shading.type != 'WIREFRAME'")
     return "edges over the clip, and the shading of before"
@@ -200,7 +201,7 @@ def _batch(window: Window) -> str:
         "    shot.frame_start, shot.frame_end = 1 + 24 * i, 25 + 24 * i\n"
     )
     window.python("bpy.ops.sanawm.generate_shots(which='ALL')")
-    window.picture("batch_queued")
+    window.picture("13_batch_queued")
     window.wait_for(
         "all((j := addon('session').supervisor.latest(bpy.context.scene.session_uid, shot.code)) and j.is_placed "
         "for shot in bpy.context.scene.sana_wm_shots)",
