@@ -33,7 +33,7 @@ class Window:
         self.root, self.pictures = root, pictures
         self.folder = root / _FOLDER.relative_to("/")
         shutil.rmtree(self.folder, ignore_errors=True)
-        (self.folder / "home").mkdir(parents=True)
+        (self.folder / "home").mkdir(parents=True, exist_ok=True)
         shutil.copy(_HERE / "remote.py", self.folder)
         self._children: list[subprocess.Popen] = []
 
