@@ -10,10 +10,11 @@ from pathlib import Path
 
 from bpy.types import Context, Scene
 
-from ..backend.protocol import JobState, ProtocolError
+from ..backend.protocol import ProtocolError
 from . import session, shots, staleness
 from .followed_job import FollowedJob
 from .properties import SANAWM_PG_shot
+from .supervisor import WENT_WRONG
 
 _MAX_SEED = 2**32 - 1
 
@@ -104,8 +105,7 @@ def selected(scene: Scene) -> list[SANAWM_PG_shot]:
 
 def failed(scene: Scene) -> list[SANAWM_PG_shot]:
     """Shots whose last job ended without a clip."""
-    ended = (JobState.FAILED, JobState.CANCELLED)
-    return [shot for shot in listed(scene) if (job := _latest(shot)) and job.record.state in ended]
+    return [shot for shot in listed(scene) if (job := _latest(shot)) and job.record.state in WENT_WRONG]
 
 
 def stale(context: Context) -> tuple[list[SANAWM_PG_shot], list[tuple[str, str]]]:

@@ -39,6 +39,7 @@ RESTART_DELAY_S = 5.0
 MAX_RESTARTS = 3
 # Two changes of a folder within this time may carry the same time stamp.
 FOLDER_SETTLES_S = 2.0
+WENT_WRONG = (JobState.FAILED, JobState.CANCELLED)
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +159,14 @@ class Supervisor:
         """Jobs that wait, in the order in which they are made."""
         waiting = [job for job in self.jobs.values() if job.is_queued]
         return sorted(waiting, key=lambda job: (job.record.submitted, job.name))
+
+    def went_wrong(self) -> list[FollowedJob]:
+        """Jobs that failed or were cancelled and whose shot nobody has asked for since, the newest first."""
+        ended = [job for job in self.jobs.values() if job.record and job.record.state in WENT_WRONG]
+        wrong = [
+            job for job in ended if self.latest(job.scene, job.shot_code).record.submitted <= job.record.since
+        ]
+        return sorted(wrong, key=lambda job: -job.record.submitted)
 
     def move_in_queue(self, job: FollowedJob, by: int) -> None:
         """Let a waiting job change places with the one before (-1) or behind (+1) it, if there is one.

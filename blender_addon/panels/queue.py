@@ -42,7 +42,8 @@ def _draw_shots(layout: UILayout, context: Context, scene: Scene) -> None:
 
 def draw_queue(layout: UILayout, context: Context) -> None:
     """The jobs of the open file that wait or run in their order, then those that went wrong last."""
-    running, waiting, wrong = session.supervisor.at_work(), session.supervisor.queue(), session.supervisor.went_wrong()
+    supervisor = session.supervisor
+    running, waiting, wrong = supervisor.at_work(), supervisor.queue(), supervisor.went_wrong()
     for job in [*running, *waiting][:LISTED]:
         _draw_job(layout, job)
     more = len(running) + len(waiting) - LISTED
