@@ -24,6 +24,10 @@ def preset(variant: str) -> Preset:
     )
 
 
+def guided(variant: str) -> Preset:
+    return replace(preset(variant), blockout_guidance=0.6, blockout_guidance_end=0.0)
+
+
 def make(job: JobFolder, stop: threading.Event | None = None, listener=None):
     """Make the job in this process, with one set of models for all tests."""
     return run_job(job, SHELF, stop or threading.Event(), listener)
@@ -36,7 +40,7 @@ def pixels(job: JobFolder) -> np.ndarray:
 
 
 def test_a_killed_workers_job_is_gone_on_with_by_the_next_bit_for_bit(tmp_path, make_job, backend):
-    shot = {"samples": 73, "preset": preset("streaming")}
+    shot = {"samples": 73, "preset": guided("streaming")}
     undisturbed, job = make_job(tmp_path / "calm", **shot), make_job(tmp_path / "jobs", **shot)
     finish(backend("run", undisturbed.path))
 
@@ -67,7 +71,7 @@ def test_a_killed_workers_job_is_gone_on_with_by_the_next_bit_for_bit(tmp_path, 
 
 @pytest.mark.parametrize("variant", ["bidirectional", "chunk_causal", "streaming"])
 def test_latents_that_were_not_rendered_yet_are_not_lost(tmp_path, make_job, variant):
-    shot = {"samples": 73, "preset": preset(variant)}
+    shot = {"samples": 73, "preset": guided(variant)}
     undisturbed, job = make_job(tmp_path / "calm", **shot), make_job(tmp_path / "jobs", **shot)
     make(undisturbed)
     ahead, stop = 1 if variant == "bidirectional" else 3, threading.Event()
@@ -118,6 +122,21 @@ def test_the_three_variants_film_the_same_shot_and_say_what_was_trained(tmp_path
         difference = np.abs(clips[variant] - clips["bidirectional"])
         assert difference[0].max() == 0, "the first frame is given"
         assert 0 < difference.mean() < 3, f"{variant}: {difference.mean():.2f}"
+
+
+@pytest.mark.parametrize("variant", ["bidirectional", "chunk_causal", "streaming"])
+def test_guidance_changes_the_holes_of_a_clip_and_is_recorded(tmp_path, make_job, variant):
+    late = replace(guided(variant), blockout_guidance_end=1.0)
+    presets = preset(variant), guided(variant), late
+    plain, drawn, late = (make_job(tmp_path, samples=25, preset=how) for how in presets)
+    for job in (plain, drawn, late):
+        assert make(job).state == "done"
+    assert drawn.clip().preset["blockout_guidance"] == 0.6
+    change = np.abs(pixels(drawn) - pixels(plain))
+    assert change[0].max() == 0 and 0 < change.max() and change.mean() < 1
+    assert np.array_equal(pixels(late), pixels(plain))
+    assert [w for w in late.clip().warnings if "Blockout guidance does nothing: it ends at 1" in w]
+    assert not [w for w in drawn.clip().warnings if "Blockout guidance" in w]
 
 
 def test_a_preview_hatches_what_the_first_frame_never_saw_and_nothing_else(tmp_path, make_job):
