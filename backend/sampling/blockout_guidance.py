@@ -20,7 +20,7 @@ from ..protocol.limits import TEMPORAL_STRIDE
 # Latents of some of the clip's latent frames (B,C,t,H,W), and the cells (B,1,t,H,W) bool to be followed in them.
 Preview = tuple[Tensor, Tensor]
 # A cell is followed if the first frame shows at least this share of the pixels that it stands for.
-SEEN_SHARE = 0.9
+SEEN_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class BlockoutGuidance:
 
 
 def seen_cells(visible: Tensor, patch: int, begins: bool) -> Tensor:
-    """Latent cells that the first frame shows nearly whole.
+    """Latent cells that the first frame shows for the greater part.
 
     Args:
         visible: (F,1,H,W), share of each pixel that the first frame shows, 0..1; the frames of whole latents.

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 
-from ..models.embedded import EmbeddedModel
 from .config import RecipeConfig
 
 
@@ -24,7 +24,7 @@ class TrainingState:
         optimizer: AdamW.
     """
 
-    def __init__(self, model: EmbeddedModel, config: RecipeConfig) -> None:
+    def __init__(self, model: nn.Module, config: RecipeConfig) -> None:
         self.step = 0
         self.cpu_s = 0.0
         self._model = model
@@ -47,7 +47,7 @@ class TrainingState:
         with torch.no_grad():
             torch._foreach_lerp_(self._average, self.parameters, 1 - decay)
 
-    def averaged_model(self) -> EmbeddedModel:
+    def averaged_model(self) -> nn.Module:
         """A copy of the model with the averaged weights."""
         model = copy.deepcopy(self._model)
         with torch.no_grad():
@@ -86,6 +86,6 @@ class TrainingState:
                         key: stored.get_tensor(f"{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")
                     }
 
-    def _trained(self, model: EmbeddedModel) -> list[torch.nn.Parameter]:
+    def _trained(self, model: nn.Module) -> list[nn.Parameter]:
         named = dict(model.named_parameters())
         return [named[name] for name in self._names]

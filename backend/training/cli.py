@@ -2,6 +2,8 @@
 """python -m backend train STEP: the embedded model from nothing to the files that ship.
 
 The steps in their order: data, codec, network, card, export. Each goes on where it was stopped.
+The model of the guidance study has a configuration of its own (--config configs/camera_only.json) and the steps data,
+camera-only and guidance-study.
 """
 
 from __future__ import annotations
@@ -77,10 +79,24 @@ def _export(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
     yield f"written to {FOLDER}; the presets' network_blend has to be {model.config.default_blend}"
 
 
+def _camera_only(config: RecipeConfig, arguments: argparse.Namespace) -> Iterator[str]:
+    from .camera_only import train as train_camera_only
+
+    yield from train_camera_only(config, arguments.until)
+
+
+def _guidance_study(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
+    from .guidance_study import study
+
+    yield from study(config)
+
+
 _STEPS: dict[str, Callable[[RecipeConfig, argparse.Namespace], Iterator[str]]] = {
     "data": _data,
     "codec": _codec,
     "network": _network,
     "card": _card,
     "export": _export,
+    "camera-only": _camera_only,
+    "guidance-study": _guidance_study,
 }

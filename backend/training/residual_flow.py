@@ -2,15 +2,11 @@
 """Recipe: the embedded network and its pixel filter, trained together to correct the projection's holes.
 
 Rectified flow with x0 prediction around the projection's latents. Most clips are trained at sigma 1, where
-the product samples in one step. Everything random in a step follows from (seed, step), so a run that was
-stopped goes on exactly as if it had not been.
+the product samples in one step.
 """
 
 from __future__ import annotations
 
-import csv
-import math
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,14 +23,12 @@ from ..models.embedded import (
     path_in_units,
 )
 from ..models.vae import LinearCodec
-from .augment import augmented
 from .checkpoint import TrainingState
 from .clip_files import ClipSet, TrainingClip
 from .config import RecipeConfig
 from .evaluate import curve_figures
+from .loop import noise_levels, run
 
-WARM_UP_STEPS = 40
-NOISE_SHIFT = 3.0
 LATENT_WEIGHT = 0.25
 # Mean square error below which a clip's holes count as solved; keeps the logarithm bounded.
 SOLVED_MSE = 1e-4
@@ -72,55 +66,16 @@ def trained_model(config: RecipeConfig) -> EmbeddedModel:
 
 
 def train(config: RecipeConfig, until_step: int | None = None) -> Iterator[str]:
-    """Train to the end, or to `until_step`, from the last checkpoint if there is one; yields progress lines.
-
-    Figures on held-out clips go to `curve.csv` at every checkpoint.
-    """
-    folder = Path(config.folder)
-    model = new_model(config, LinearCodec.load(folder / "codec.safetensors"))
-    state = TrainingState(model, config)
-    state.resume(folder / "checkpoint.safetensors")
-    clips, heldout = ClipSet(config, "train"), ClipSet(config, "heldout")
-    last = config.steps if until_step is None else min(until_step, config.steps)
-    started_s = time.process_time() - state.cpu_s
-    while state.step < last:
-        loss = _step(state, model, clips, config)
-        state.cpu_s = time.process_time() - started_s
-        if state.step % 10 == 0:
-            yield f"step {state.step} of {config.steps}, loss {loss:.3f}, {state.cpu_s:.0f} CPU seconds"
-        if state.step % config.evaluate_every == 0 or state.step == last:
-            state.save(folder / "checkpoint.safetensors")
-            figures = curve_figures(state.averaged_model(), heldout)
-            _append(folder / "curve.csv", {"step": state.step, "cpu_s": round(state.cpu_s), **figures})
-            yield f"held-out: {figures}"
-
-
-def _step(state: TrainingState, model: EmbeddedModel, clips: ClipSet, config: RecipeConfig) -> float:
-    generator = Generator().manual_seed(config.seed * 1_000_003 + state.step)
-    batch = [augmented(clips[index], generator) for index in _batch_indices(state.step, len(clips), config)]
-    loss = batch_loss(model, batch, config, generator)
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(state.parameters, config.clip_norm)
-    state.apply(learning_rate(config, state.step))
-    return float(loss.detach())
-
-
-def _batch_indices(step: int, count: int, config: RecipeConfig) -> list[int]:
-    """Clips of one step: every clip once an epoch, each epoch in its own order."""
-    indices = []
-    for position in range(step * config.batch_clips, (step + 1) * config.batch_clips):
-        epoch, place = divmod(position, count)
-        order = torch.randperm(count, generator=Generator().manual_seed(config.seed + epoch))
-        indices.append(int(order[place]))
-    return indices
-
-
-def learning_rate(config: RecipeConfig, step: int) -> float:
-    """A short warm-up, flat to the middle, then a cosine to zero."""
-    progress = step / config.steps
-    fall = 1.0 if progress < 0.5 else 0.5 + 0.5 * math.cos(math.pi * (2 * progress - 1))
-    return config.learning_rate * fall * min(1.0, (step + 1) / WARM_UP_STEPS)
+    """Train to the end, or to `until_step`, from the last checkpoint if there is one; yields progress lines."""
+    model = new_model(config, LinearCodec.load(Path(config.folder) / "codec.safetensors"))
+    heldout = ClipSet(config, "heldout")
+    yield from run(
+        TrainingState(model, config),
+        lambda batch, generator: batch_loss(model, batch, config, generator),
+        lambda averaged: curve_figures(averaged, heldout),
+        config,
+        until_step,
+    )
 
 
 def batch_loss(
@@ -131,7 +86,7 @@ def batch_loss(
         base, channels, camera, plucker = _stacked(model.codec, batch)
         truth = torch.stack([clip.truth for clip in batch])
         clean = model.codec.encode(truth.transpose(1, 2))
-        sigma = _sigmas(len(batch), config.one_step_share, generator)[:, None, None, None, None]
+        sigma = noise_levels(len(batch), config.one_step_share, generator)[:, None, None, None, None]
         noise = torch.randn(clean.shape, generator=generator)
         noisy = (1 - sigma) * clean + sigma * noise
         noisy[:, :, :1] = base[:, :, :1]
@@ -162,13 +117,6 @@ def _stacked(codec: LinearCodec, batch: list[TrainingClip]) -> tuple[Tensor, Ten
     return base, channels, camera, plucker
 
 
-def _sigmas(count: int, one_step_share: float, generator: Generator) -> Tensor:
-    """(count,) noise levels: 1 in the given share, else shifted logit-normal."""
-    drawn = torch.sigmoid(torch.randn(count, generator=generator))
-    shifted = NOISE_SHIFT * drawn / (1 + (NOISE_SHIFT - 1) * drawn)
-    return torch.where(torch.rand(count, generator=generator) < one_step_share, torch.ones(count), shifted)
-
-
 def _filtered(model: EmbeddedModel, batch: list[TrainingClip], difference: Tensor, frames: Tensor) -> Tensor:
     """(B, len(frames), 3, h, w) after the pixel filter."""
 
@@ -186,12 +134,3 @@ def _hole_error(change: Tensor, wanted: Tensor, holes: Tensor) -> Tensor:
     squares = ((change - wanted).square() * weight).sum((1, 2, 3, 4))
     # A clip with hardly any hole must not shout.
     return torch.log(squares / (weight.sum((1, 2, 3, 4)) + 0.01 * wanted[0].numel()) + SOLVED_MSE).mean()
-
-
-def _append(path: Path, row: dict[str, float]) -> None:
-    fresh = not path.exists()
-    with open(path, "a", newline="") as stream:
-        writer = csv.DictWriter(stream, row)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
