@@ -115,16 +115,21 @@ def action_seconds(text: str) -> float:
     return action_path(text, (1, 1, 1, 1), (2, 2)).duration_s
 
 
+def keyed_camera(scene: Scene, name: str, recorded: Recorded, frames: np.ndarray) -> Object:
+    """A new camera of this name or one like it, keyed at these N scene frames; between them it moves straight on."""
+    keyed = bpy.data.objects.new(name, bpy.data.cameras.new(name))
+    scene.collection.objects.link(keyed)
+    _key_poses(scene, keyed, recorded.c2w, frames)
+    _key_lens(scene, keyed.data, recorded, frames)
+    return keyed
+
+
 def _add_camera(scene: Scene, name: str, recorded: Recorded) -> Object:
-    """A camera of this name or one like it, keyed from the shot's first frame on; the shot films its whole move."""
-    filming = bpy.data.objects.new(name, bpy.data.cameras.new(name))
-    scene.collection.objects.link(filming)
+    """A camera that is keyed from the shot's first frame on; the shot films its whole move."""
     settings = shot_settings(scene)
     start, _end = settings.range_of(scene)
     frames = start + (recorded.times_s - recorded.times_s[0]) * timeline.scene_fps(scene)
-    _key_poses(scene, filming, recorded.c2w, frames)
-    _key_lens(scene, filming.data, recorded, frames)
-    settings.camera = filming
+    settings.camera = filming = keyed_camera(scene, name, recorded, frames)
     if len(frames) > 1:
         settings.range_source, settings.frame_start = "CUSTOM", start
         settings.frame_end = max(start, math.ceil(frames[-1] - 1e-3) - 1)

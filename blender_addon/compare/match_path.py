@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The camera path that a clip shows, drawn beside the planned one."""
+"""The camera path that a clip shows: drawn beside the planned one, or as a camera of its own."""
 
 from __future__ import annotations
 
 import numpy as np
-from bpy.types import Scene
+from bpy.types import Object, Scene
 
 from ...backend.protocol import FPS, CameraMatch, JobFolder, ProtocolError
-from .. import camera, draw_path, verdicts
+from ...backend.protocol.camera_sampling import Recorded
+from .. import camera, camera_exchange, draw_path, verdicts
 from ..draw_path import Lines, camera_lines
+from .looked_at import ClipTime
 
 PLANNED, ESTIMATED = "planned", "estimated"
 _PLANNED_COLOUR = (0.75, 0.75, 0.75, 0.8)
@@ -23,10 +25,7 @@ def show_match_path(scene: Scene, job: JobFolder) -> None:
         ProtocolError: the clip was not measured.
     """
     global _shown_of
-    match = verdicts.match_of(job)
-    if match is None or match.unmeasured:
-        why = match.unmeasured if match else "It was made before clips were measured."
-        raise ProtocolError(f"There is no measured path of {job.name}. {why}")
+    match = _measured(job)
     planned, estimated = match_lines(
         match, job.shot().camera.c2w, job.clip().pose_offset, scene.unit_settings.scale_length
     )
@@ -43,6 +42,24 @@ def is_shown_of(job: JobFolder) -> bool:
 def hide_match_path() -> None:
     draw_path.hide(PLANNED)
     draw_path.hide(ESTIMATED)
+
+
+def camera_from_match(scene: Scene, job: JobFolder) -> Object:
+    """A camera that moves as the clip shows it, when the clip shows it, with the planned lens.
+
+    Where the camera was lost it has no keys. The shot keeps its own camera.
+
+    Raises:
+        ProtocolError: the clip was not measured, or its camera was lost from the first frame to the last.
+    """
+    match, time, planned = _measured(job), ClipTime.of_job(job, scene), job.shot().camera
+    c2w, offset = match.estimated_c2w, job.clip().pose_offset
+    known = np.flatnonzero(np.isfinite(c2w).all((1, 2)))
+    if not len(known):
+        raise ProtocolError(f"The camera of {job.name} cannot be told at any moment.")
+    recorded = Recorded(c2w[known], planned.intrinsics[known + offset], planned.image_size, known / FPS)
+    frames = np.array([time.scene_frame(seconds) for seconds in recorded.times_s])
+    return camera_exchange.keyed_camera(scene, f"{job.name} as filmed", recorded, frames)
 
 
 def match_lines(
@@ -65,3 +82,11 @@ def match_lines(
         camera_lines(planned, grey, seconds, draw_path.THIN_PX),
         camera_lines(estimated, colours, seconds),
     )
+
+
+def _measured(job: JobFolder) -> CameraMatch:
+    match = verdicts.match_of(job)
+    if match is None or match.unmeasured:
+        why = match.unmeasured if match else "It was made before clips were measured."
+        raise ProtocolError(f"There is no measured path of {job.name}. {why}")
+    return match

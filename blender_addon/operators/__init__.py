@@ -61,6 +61,7 @@ _CLASSES = (
     wipe.SANAWM_OT_wipe,
     camera_match.SANAWM_OT_jump_to_moment,
     camera_match.SANAWM_OT_match_path,
+    camera_match.SANAWM_OT_camera_from_match,
     takes.SANAWM_OT_pick_take,
     takes.SANAWM_OT_remove_take,
     takes.SANAWM_OT_settings_of_take,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Look at where a clip leaves its camera: jump there, draw its path."""
+"""Look at where a clip leaves its camera: jump there, draw its path, move a camera along it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bpy.types import Context, Operator, Scene
 from ...backend.protocol import ProtocolError
 from .. import takes
 from ..compare.looked_at import ClipTime, job_looked_at
-from ..compare.match_path import hide_match_path, is_shown_of, show_match_path
+from ..compare.match_path import camera_from_match, hide_match_path, is_shown_of, show_match_path
 from ..compat import sequencer_scene
 
 
@@ -49,20 +49,22 @@ class SANAWM_OT_jump_to_moment(Operator):
         return ClipTime.of_job(job, scene)
 
 
-class SANAWM_OT_match_path(Operator):
-    bl_idname = "sanawm.match_path"
-    bl_label = "Camera Path of the Clip"
-    bl_description = (
-        "Draw the path that the clip's camera takes beside the planned one, which is grey; again to hide it"
-    )
-    bl_options = {"INTERNAL"}
-
+class _OfAClip:
     @classmethod
     def poll(cls, context: Context) -> bool:
         if job_looked_at(context.scene) is None:
             cls.poll_message_set("This shot has no clip yet")
             return False
         return True
+
+
+class SANAWM_OT_match_path(_OfAClip, Operator):
+    bl_idname = "sanawm.match_path"
+    bl_label = "Camera Path of the Clip"
+    bl_description = (
+        "Draw the path that the clip's camera takes beside the planned one, which is grey; again to hide it"
+    )
+    bl_options = {"INTERNAL"}
 
     def execute(self, context: Context) -> set[str]:
         job = job_looked_at(context.scene)
@@ -74,4 +76,20 @@ class SANAWM_OT_match_path(Operator):
         except (ProtocolError, OSError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class SANAWM_OT_camera_from_match(_OfAClip, Operator):
+    bl_idname = "sanawm.camera_from_match"
+    bl_label = "Camera from This Path"
+    bl_description = "A new camera that moves as the clip shows it; the shot keeps its own"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: Context) -> set[str]:
+        try:
+            made = camera_from_match(context.scene, job_looked_at(context.scene))
+        except (ProtocolError, OSError) as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"{made.name} moves as the clip shows it")
         return {"FINISHED"}

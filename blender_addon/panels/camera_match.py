@@ -28,8 +28,9 @@ class SANAWM_PT_camera_match(SidebarPanel, Panel):
     def draw(self, context: Context) -> None:
         job = job_looked_at(context.scene)
         self.layout.label(text=job.name, icon="SEQUENCE")
-        row = self.layout.row()
+        row = self.layout.row(align=True)
         row.operator("sanawm.match_path", icon="CON_FOLLOWPATH", depress=is_shown_of(job))
+        row.operator("sanawm.camera_from_match", text="", icon="OUTLINER_OB_CAMERA")
         draw_match(self.layout, context, job)
 
 

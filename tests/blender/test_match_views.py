@@ -216,6 +216,31 @@ def test_the_measured_path_lies_on_the_camera_that_it_measures(empty_file, addon
     np.testing.assert_allclose(planned.points[0], poses[1, :3, 3], atol=1e-3)
 
 
+def test_a_camera_from_the_path_moves_as_the_clip_shows_it(measured_take, protocol, addon):
+    scene = bpy.context.scene
+    scene.unit_settings.scale_length = 0.01
+    turn = np.linspace(0, 0.8, SHORT)
+    c2w = np.tile(np.eye(4), (SHORT, 1, 1))
+    c2w[:, 0, 3], c2w[:, 2, 3] = np.linspace(0, 2, SHORT), 1.5
+    c2w[:, 0, 0] = c2w[:, 1, 1] = np.cos(turn)
+    c2w[:, 1, 0], c2w[:, 0, 1] = np.sin(turn), -np.sin(turn)
+    estimated = [list(map(float, pose[:3].ravel())) for pose in c2w]
+    heading = [0.1] * SHORT
+    for frame in (0, 20):
+        estimated[frame] = heading[frame] = None
+    strip = measured_take(measured(protocol, SHORT, estimated=estimated, heading_deg=heading), pose_offset=1)
+    before = scene.sana_wm.camera
+    assert bpy.ops.sanawm.camera_from_match() == {"FINISHED"}
+    made = bpy.data.objects[f"{strip.name} as filmed"]
+    assert scene.sana_wm.camera == before, "the shot keeps its own camera"
+    layer, time = bpy.context.view_layer, addon("compare.looked_at").ClipTime(11 + 24 / FPS, FPS / 24, SHORT)
+    start = time.scene_frame(1 / FPS)  # of the first pose that is known
+    again = addon("camera").export_camera(scene, layer, made, start, SHORT - 1)
+    np.testing.assert_allclose(again.c2w, c2w[1:], atol=2e-4)
+    lens = np.array([80.0, 80, 48, 32]) * scene.render.resolution_x / 96
+    np.testing.assert_allclose(again.intrinsics[0, :3], lens[:3], rtol=1e-4)
+
+
 def test_where_the_camera_was_lost_the_path_has_a_gap(addon):
     poses = np.tile(np.eye(4), (5, 1, 1))
     poses[:, 0, 3] = np.arange(5)
