@@ -49,7 +49,6 @@ def look(context: Context) -> Report | None:
     """Check the shot in the panel and show its path; None if its camera cannot be followed."""
     global _last
     _last = None
-    draw_path.hide(CHECKED)
     filmed = shots.check(context)
     if filmed is not None:
         scene, path = context.scene, filmed.path
@@ -84,19 +83,10 @@ def path_lines(c2w: np.ndarray, check: CameraCheck, unit_scale: float) -> Lines:
 
 
 def _show_or_hide() -> None:
-    window_manager = bpy.context.window_manager
-    wanted = window_manager.sana_wm_shows_check and current(bpy.context.scene) is not None
-    if wanted and not draw_path.is_shown(CHECKED):
-        draw_path.show(CHECKED, _last.lines)
-    elif not wanted and draw_path.is_shown(CHECKED):
+    if _last is not None and bpy.context.window_manager.sana_wm_shows_check:
+        draw_path.show(CHECKED, _last.lines, lambda: current(bpy.context.scene) is not None)
+    else:
         draw_path.hide(CHECKED)
-
-
-@persistent
-def _on_change(*_of_update) -> None:
-    """A path that is no longer the shot's is no longer drawn."""
-    if _last is not None:
-        _show_or_hide()
 
 
 @persistent
@@ -108,16 +98,15 @@ def _forget(_path: str) -> None:
 def register() -> None:
     WindowManager.sana_wm_shows_check = BoolProperty(
         name="Path in the Viewport",
-        description="Draw the checked path: green is gentle, amber fast, vermilion too fast; a camera each second",
+        description="Draw the checked path, seen from outside of the camera: green is gentle, amber fast, vermilion "
+        "too fast. A small camera stands at every second",
         default=True,
         update=lambda _self, _context: _show_or_hide(),
     )
-    bpy.app.handlers.depsgraph_update_post.append(_on_change)
     bpy.app.handlers.load_pre.append(_forget)
 
 
 def unregister() -> None:
     _forget("")
     bpy.app.handlers.load_pre.remove(_forget)
-    bpy.app.handlers.depsgraph_update_post.remove(_on_change)
     del WindowManager.sana_wm_shows_check

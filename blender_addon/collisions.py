@@ -41,7 +41,7 @@ class Collision:
     def in_words(self) -> str:
         if self.throughout:
             return f"Inside {self.name} all along: right if it is a room"
-        return f"{'Inside' if self.is_inside else 'Through'} {self.name} at frame {self.frame}"
+        return f"{'Inside' if self.is_inside else 'Through'} {self.name}"
 
 
 def find_collisions(

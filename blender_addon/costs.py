@@ -7,34 +7,18 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..backend.protocol import Clip, ProtocolError
-from ..backend.protocol.estimate import estimate
+from ..backend.protocol.estimate import Estimate, estimate
 from . import session, shots
 from .properties import SANAWM_PG_shot, presets
 
 
-def in_words(settings: SANAWM_PG_shot) -> str:
-    """A sentence; empty if the shot's length does not fit its preset, which the panel says elsewhere."""
+def expected(settings: SANAWM_PG_shot) -> Estimate | None:
+    """Of the clip of a shot; None if the shot's length does not fit its preset, which the panel says elsewhere."""
     preset = presets().get(settings.preset)
     try:
-        frames = shots.sample_count(settings, preset) if preset else 0
+        return estimate(preset, shots.sample_count(settings, preset), _finished_clips()) if preset else None
     except ProtocolError:
-        frames = 0
-    if not frames:
-        return ""
-    expected = estimate(preset, frames, _finished_clips())
-    if expected.seconds is None:
-        return f"Nobody has measured the preset {preset.name} yet: time and memory are unknown."
-    needs = f"Takes {_time_in_words(expected.seconds)}"
-    if expected.memory_mb is not None:
-        needs += f" and {expected.memory_mb / 1000:.1f} GB of memory"
-    origin = "as your last clip with this preset" if expected.is_own else "measured on one CPU core"
-    return f"{needs} ({origin})."
-
-
-def _time_in_words(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {max(1, round(seconds / 5) * 5)} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+        return None
 
 
 def _finished_clips() -> list[Clip]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import bpy
@@ -26,7 +27,7 @@ class Lines:
     width_px: float = THICK_PX
 
 
-_shown: dict[str, Lines] = {}
+_shown: dict[str, tuple[Lines, Callable[[], bool]]] = {}
 _handle: object | None = None
 
 
@@ -60,10 +61,14 @@ def camera_lines(
     )
 
 
-def show(name: str, lines: Lines) -> None:
-    """Draw these lines under a name, in place of those it had."""
+def show(name: str, lines: Lines, holds: Callable[[], bool] = lambda: True) -> None:
+    """Draw these lines under a name, in place of those it had.
+
+    Args:
+        holds: asked with every redraw whether the lines are still true; while they are not, they stay away.
+    """
     global _handle
-    _shown[name] = lines
+    _shown[name] = lines, holds
     if _handle is None:
         _handle = bpy.types.SpaceView3D.draw_handler_add(_draw, (), "WINDOW", "POST_VIEW")
     _redraw()
@@ -83,12 +88,20 @@ def is_shown(name: str) -> bool:
     return name in _shown
 
 
+def true_lines() -> list[Lines]:
+    """What is to be drawn now."""
+    return [lines for lines, holds in _shown.values() if holds()]
+
+
 def _draw() -> None:
+    """In every view but a camera's, where the marks of its own path would stand in the picture."""
+    if bpy.context.region_data.view_perspective == "CAMERA":
+        return
     shader = gpu.shader.from_builtin("POLYLINE_SMOOTH_COLOR")
     shader.uniform_float("viewportSize", gpu.state.viewport_get()[2:])
     gpu.state.blend_set("ALPHA")
     gpu.state.depth_test_set("LESS_EQUAL")
-    for lines in _shown.values():
+    for lines in true_lines():
         shader.uniform_float("lineWidth", lines.width_px)
         batch_for_shader(shader, "LINES", {"pos": lines.points, "color": lines.colours}).draw(shader)
     gpu.state.depth_test_set("NONE")

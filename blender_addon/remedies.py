@@ -128,6 +128,7 @@ def split(context: Context, frame: int) -> str:
     shots, index = scene.sana_wm_shots, min(scene.sana_wm_shot_index, len(scene.sana_wm_shots) - 1)
     if not shots:
         settings.range_source, settings.frame_start, settings.frame_end = "CUSTOM", start, new_end
+        camera_check.look(context)
         return (
             f"The shot ends at frame {new_end} now. The rest, frames {frame} to {end}, is in no shot: "
             "the scene has no shot list."
@@ -142,6 +143,7 @@ def split(context: Context, frame: int) -> str:
     settings.range_source, settings.frame_start, settings.frame_end = "CUSTOM", start, new_end
     shots.move(len(shots) - 1, index + 1)
     scene.sana_wm_shot_index = index
+    camera_check.look(context)
     return f"The shot ends at frame {new_end} now, and {code} films frames {frame} to {end}."
 
 

@@ -100,7 +100,7 @@ class CameraCheck:
         at, grade = int(np.argmax(np.abs(known))), int(_roll_grades(self.roll_deg).max())
         if np.abs(known).max() < 0.5:
             return Judged(ROLL, "level", "good")
-        words = _range(known, "{:.0f}°")
+        words = f"up to {abs(known[at]):.0f}° to the {'right' if known[at] > 0 else 'left'}"
         return Judged(ROLL, words, SEVERITY[grade], None if SEVERITY[grade] == "good" else at / FPS)
 
     def _judged_fov(self) -> Judged:
@@ -161,5 +161,5 @@ def _pace(name: str, rates: np.ndarray, gentle: float, unit: str) -> Judged:
 
 
 def _range(values: np.ndarray, form: str) -> str:
-    low, high = form.format(values.min() + 0.0), form.format(values.max() + 0.0)
+    low, high = form.format(values.min()), form.format(values.max())
     return low if low == high else f"{low} to {high}"

@@ -6,17 +6,22 @@ from __future__ import annotations
 from bpy.types import Context, Panel, UILayout
 
 from ...backend.protocol.camera_check import CUTS, LENS, SPEED, TURN
-from ...backend.protocol.camera_match import Judged
+from ...backend.protocol.camera_match import Verdict
+from ...backend.protocol.estimate import Estimate
 from .. import camera_check, costs, remedies, verdicts
 from ..camera_check import Report
 from ..properties import shot_settings
-from .parts import SidebarPanel, draw_sentence
+from .parts import SidebarPanel, draw_sentence, duration_in_words
 
 _REMEDIES = {
     SPEED: ("sanawm.slow_down", "sanawm.scale_path"),
     TURN: ("sanawm.slow_down",),
     CUTS: ("sanawm.split_shot",),
 }
+
+
+# Of the button that goes to a frame.
+_JUMP_PX = 60
 
 
 class SANAWM_PT_camera_check(SidebarPanel, Panel):
@@ -30,34 +35,49 @@ class SANAWM_PT_camera_check(SidebarPanel, Panel):
         row.prop(context.window_manager, "sana_wm_shows_check", text="", icon="CURVE_PATH")
         report = camera_check.current(context.scene)
         if report is not None:
-            _draw_report(layout.box().column(align=True), context, report)
+            _draw_report(layout.box().column(), context, report)
         elif remedies.must_be_split(shot_settings(context.scene)):
             layout.operator("sanawm.split_shot")  # such a shot cannot be followed
-        draw_sentence(layout, context, costs.in_words(shot_settings(context.scene)), icon="TIME")
+        expected = costs.expected(shot_settings(context.scene))
+        if expected is not None:
+            draw_sentence(layout, context, _cost_in_words(expected), icon="TIME")
 
 
 def _draw_report(layout: UILayout, context: Context, report: Report) -> None:
     for number in report.check.judged():
-        _draw_number(layout, context, report, number)
-        if number.verdict != "good":
+        words = f"{number.name}: {number.words}"
+        if number.name == LENS:
+            low, high = (f"{mm:.0f}" for mm in report.lens_mm)
+            words += f", {low if low == high else f'{low} to {high}'} mm"
+        frame = None if number.at_s is None else report.frame_at(number.at_s, context.scene)
+        _draw_line(layout, context, words, number.verdict, frame)
+        if number.verdict != "good" and (number.name == CUTS or not report.check.cuts):
             row = layout.row(align=True)
             for remedy in _REMEDIES.get(number.name, ()):
                 row.operator(remedy)
     if not report.collisions:
-        layout.label(text="Free of the geometry", icon=verdicts.ICONS["good"])
+        _draw_line(layout, context, "Free of the geometry", "good")
     for met in report.collisions:
-        row = layout.row()
-        row.label(text=met.in_words(), icon=verdicts.ICONS["look" if met.throughout else "bad"])
-        row.operator("sanawm.go_to_frame", text="", icon="TIME", emboss=False).frame = met.frame
+        _draw_line(layout, context, met.in_words(), "look" if met.throughout else "bad", met.frame)
 
 
-def _draw_number(layout: UILayout, context: Context, report: Report, number: Judged) -> None:
+def _draw_line(
+    layout: UILayout, context: Context, words: str, verdict: Verdict, frame: int | None = None
+) -> None:
+    """A finding, and a button that goes to its frame."""
     row = layout.row()
-    words = f"{number.name}: {number.words}"
-    if number.name == LENS:
-        low, high = (f"{mm:.0f}" for mm in report.lens_mm)
-        words += f" ({low if low == high else f'{low} to {high}'} mm)"
-    row.label(text=words, icon=verdicts.ICONS[number.verdict])
-    if number.at_s is not None:
-        jump = row.operator("sanawm.go_to_frame", text="", icon="TIME", emboss=False)
-        jump.frame = report.frame_at(number.at_s, context.scene)
+    draw_sentence(row, context, words, verdicts.ICONS[verdict], beside_px=0 if frame is None else _JUMP_PX)
+    if frame is not None:
+        side = row.row()
+        side.alignment = "RIGHT"
+        side.operator("sanawm.go_to_frame", text=f"{frame}").frame = frame
+
+
+def _cost_in_words(expected: Estimate) -> str:
+    if expected.seconds is None:
+        return "Nobody has measured this preset yet: time and memory are unknown."
+    needs = f"Takes {duration_in_words(expected.seconds)}"
+    if expected.memory_mb is not None:
+        needs += f" and {expected.memory_mb / 1000:.1f} GB of memory"
+    origin = "as your last clip with this preset" if expected.is_own else "measured on one CPU core"
+    return f"{needs} ({origin})."

@@ -78,7 +78,10 @@ def test_roll_is_about_the_line_of_sight_whatever_the_tilt(lean_deg, tilt_deg):
     )
     camera = path(np.zeros((9, 3)), leaning)
     np.testing.assert_allclose(roll_deg(camera), lean_deg, atol=1e-6)
-    assert judged(CameraCheck.of(camera, SIZE))[ROLL].verdict == ("look" if abs(lean_deg) > 5 else "good")
+    roll = judged(CameraCheck.of(camera, SIZE))[ROLL]
+    assert roll.verdict == ("look" if abs(lean_deg) > 5 else "good")
+    side = "right" if lean_deg > 0 else "left"
+    assert roll.words == (f"up to {abs(lean_deg):.0f}° to the {side}" if lean_deg else "level")
 
 
 def test_straight_down_has_no_roll():
