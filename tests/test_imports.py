@@ -20,7 +20,17 @@ SOURCES = [
 
 # The rooms that may use only what is listed, beside the standard library.
 ALLOWED = {
-    "blender_addon": {"bpy", "bpy_extras", "bl_ui", "blf", "bmesh", "gpu", "mathutils", "numpy"},
+    "blender_addon": {
+        "bpy",
+        "bpy_extras",
+        "bl_ui",
+        "blf",
+        "bmesh",
+        "gpu",
+        "gpu_extras",
+        "mathutils",
+        "numpy",
+    },
     "backend/protocol": {"numpy"},
     "kernels": {"torch", "triton"},
 }
