@@ -19,7 +19,8 @@ from ..protocol.limits import TEMPORAL_STRIDE
 
 # Latents of some of the clip's latent frames (B,C,t,H,W), and the cells (B,1,t,H,W) bool to be followed in them.
 Preview = tuple[Tensor, Tensor]
-# A cell is followed if the first frame shows at least this share of the pixels that it stands for.
+# A cell is followed if the first frame shows at least this share of the pixels that it stands for; the rest of it
+# is what the preview has been completed with.
 SEEN_SHARE = 0.5
 
 
@@ -60,13 +61,14 @@ class BlockoutGuidance:
         return torch.where(seen & follows[:, None, None], drawn, state)
 
 
-def seen_cells(visible: Tensor, patch: int, begins: bool) -> Tensor:
+def seen_cells(visible: Tensor, patch: int, begins: bool, share: float = SEEN_SHARE) -> Tensor:
     """Latent cells that the first frame shows for the greater part.
 
     Args:
         visible: (F,1,H,W), share of each pixel that the first frame shows, 0..1; the frames of whole latents.
         patch: side of a cell in pixels: 8 for the embedded codec, 32 for SANA-WM's.
         begins: whether the clip's first frame, which is a latent by itself, is among them; else F is 8 k.
+        share: of a cell's pixels, over all of its frames, that must be seen.
 
     Returns:
         (1,1,T,H/patch,W/patch) bool.
@@ -75,4 +77,4 @@ def seen_cells(visible: Tensor, patch: int, begins: bool) -> Tensor:
     moving = shares[1:] if begins else shares
     steps = moving.unflatten(0, (-1, TEMPORAL_STRIDE)).mean(1)
     # Sums of many small numbers may miss the share by rounding.
-    return (torch.cat([shares[:1], steps]) if begins else steps)[None, None] >= SEEN_SHARE - 1e-6
+    return (torch.cat([shares[:1], steps]) if begins else steps)[None, None] >= share - 1e-6

@@ -12,37 +12,39 @@ from torch import Tensor
 from .clip_files import TrainingClip
 
 FLOW_STEP = 4
-# Optical flow finds nothing on plain surfaces; only there is it asked where it finds the motion of the truth itself.
+# Optical flow finds nothing on plain surfaces, and wrong things at their rims: it counts where it finds the motion
+# of the truth itself to this many pixels.
 MEASURABLE_PX = 1.0
 
 
 @dataclass(frozen=True)
 class Following:
-    """Over the measurable pixels of a clip's pairs of frames, FLOW_STEP apart, with v the true flow and u the clip's.
+    """Over pairs of frames FLOW_STEP apart, with v the true flow and u the clip's.
 
     Attributes:
-        cosine: sum of u.v over the root of the sums of u.u and v.v; 0 for a still clip.
-        gain: sum of u.v over the sum of v.v: 1 where the motion has its right size.
+        cosine: sum of u.v over the root of the sums of u.u and v.v, over the measurable pixels; 0 for a still clip.
+        gain: sum of u.v over the sum of v.v there: 1 where the motion has its right size.
+        cosine_everywhere: the cosine over all pixels; even the truth does not reach 1.
     """
 
     cosine: float
     gain: float
+    cosine_everywhere: float
 
 
 def following(picture: Tensor, clip: TrainingClip) -> Following:
     """Compare a made clip (F, 3, h, w), 0..1, with the motion of `clip`, whose scene stands still."""
     frames, truth = ([_gray(frame) for frame in frames] for frames in (picture, clip.truth))
-    dot = own = true = 0.0
+    sums, everywhere = np.zeros(3), np.zeros(3)
     for first in range(0, len(frames) - FLOW_STEP, FLOW_STEP):
-        flow = _optical_flow(frames[first], frames[first + FLOW_STEP])
-        wanted, known = true_flow(clip, first, first + FLOW_STEP)
-        found = _optical_flow(truth[first], truth[first + FLOW_STEP])
-        known &= np.linalg.norm(found - wanted, axis=-1) < MEASURABLE_PX
-        flow, wanted = flow[known].astype(np.float64), wanted[known]
-        dot += float((flow * wanted).sum())
-        own += float((flow**2).sum())
-        true += float((wanted**2).sum())
-    return Following(dot / max(np.sqrt(own * true), 1e-9), dot / max(true, 1e-9))
+        second = first + FLOW_STEP
+        flow = _optical_flow(frames[first], frames[second])
+        wanted, ahead = true_flow(clip, first, second)
+        found = _optical_flow(truth[first], truth[second])
+        measurable = ahead & (np.linalg.norm(found - wanted, axis=-1) < MEASURABLE_PX)
+        sums += _products(flow[measurable], wanted[measurable])
+        everywhere += _products(flow[ahead], wanted[ahead])
+    return Following(_cosine(sums), sums[0] / max(sums[2], 1e-9), _cosine(everywhere))
 
 
 def true_flow(clip: TrainingClip, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
@@ -65,6 +67,16 @@ def true_flow(clip: TrainingClip, first: int, second: int) -> tuple[np.ndarray, 
     depth = np.where(ahead, seen[..., 2], 1)
     place = np.stack([fx * seen[..., 0] / depth + cx, fy * seen[..., 1] / depth + cy], axis=-1)
     return place - np.stack([x, y], axis=-1), ahead
+
+
+def _products(flow: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(3,) sums of u.v, u.u and v.v."""
+    flow = flow.astype(np.float64)
+    return np.array([(flow * wanted).sum(), (flow**2).sum(), (wanted**2).sum()])
+
+
+def _cosine(sums: np.ndarray) -> float:
+    return float(sums[0] / max(np.sqrt(sums[1] * sums[2]), 1e-9))
 
 
 def _optical_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:

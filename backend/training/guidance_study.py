@@ -14,26 +14,32 @@ from torch import Generator, Tensor
 
 from ..models.vae import LinearCodec
 from ..models.vae.linear_codec import PATCH
-from ..sampling.blockout_guidance import BlockoutGuidance, seen_cells
+from ..sampling.blockout_guidance import SEEN_SHARE, BlockoutGuidance, Preview, seen_cells
 from ..sampling.flow_euler import sample, sigma_schedule
+from ..sampling.self_forcing import RELEASED_STEP_LIST
 from ..weights.embedded import FOLDER as CODEC_FOLDER
 from .camera_following import following
 from .camera_only import WEIGHTS, CameraOnlyModel, conditioned, first_frame_and_path, load_camera_only
 from .clip_files import ClipSet, TrainingClip
 from .config import RecipeConfig
 from .evaluate import identified
+from .moves import CANONICAL
 
-STEPS = 12
-SHEET_SCENE, SHEET_FRAMES = 0, (0, 8, 16, 24)
+# As many steps as a thorough sampler of so small a model needs, and the few of the released student.
+MANY = tuple(sigma_schedule(12))
+FEW = tuple(step / 1000 for step in RELEASED_STEP_LIST)
+# Which scene, moves and frames the sheet shows: a pan to the left and an orbit to the right.
+SHEET_SCENE, SHEET_MOVES, SHEET_FRAMES = 0, (0, 5), (8, 16, 24)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Strength and end of the guidance, and the noise levels of the sampler."""
+    """Strength and end of the guidance, the noise levels of the sampler, and what counts as seen."""
 
     strength: float
     end_sigma: float
-    sigmas: tuple[float, ...]
+    sigmas: tuple[float, ...] = MANY
+    seen_share: float = SEEN_SHARE
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,18 +49,20 @@ class StudyScene:
     Attributes:
         clips: truth, projection and path of each.
         preview: (B, 128, T, h/8, w/8), latents of the projections.
-        seen: (B, 1, T, h/8, w/8) bool.
     """
 
     clips: Sequence[TrainingClip]
     preview: Tensor
-    seen: Tensor
 
     @classmethod
     def of(cls, clips: Sequence[TrainingClip], codec: LinearCodec) -> StudyScene:
         projected = torch.stack([clip.projection.base for clip in clips]).transpose(1, 2)
-        seen = [seen_cells(clip.projection.visible, PATCH, begins=True) for clip in clips]
-        return cls(clips, codec.encode(projected), torch.cat(seen))
+        return cls(clips, codec.encode(projected))
+
+    def seen(self, share: float = SEEN_SHARE) -> Tensor:
+        """(B, 1, T, h/8, w/8) bool."""
+        cells = [seen_cells(clip.projection.visible, PATCH, begins=True, share=share) for clip in self.clips]
+        return torch.cat(cells)
 
 
 @torch.no_grad()
@@ -65,8 +73,10 @@ def sampled(
     base, conditioning = conditioned(model, codec, [first_frame_and_path(clip) for clip in scene.clips])
     noise = torch.randn(base.shape, generator=Generator().manual_seed(seed))
 
-    def preview(frames: slice) -> tuple[Tensor, Tensor]:
-        return scene.preview[:, :, frames], scene.seen[:, :, frames]
+    cells = scene.seen(setting.seen_share)
+
+    def preview(frames: slice) -> Preview:
+        return scene.preview[:, :, frames], cells[:, :, frames]
 
     return sample(
         lambda latents, timesteps: model.velocity(latents, timesteps, base, conditioning),
@@ -86,9 +96,8 @@ def figures(scene: StudyScene, made: Tensor) -> list[dict[str, float]]:
     """Of each clip of a scene, from its picture (F, 3, h, w): the motion, and whether it shows its own move."""
     rows = []
     for clip, picture in zip(scene.clips, made, strict=True):
-        measured = following(picture, clip)
         own = identified(picture, scene.clips, clip.move)
-        rows.append({"cosine": measured.cosine, "gain": measured.gain, "identified": float(own)})
+        rows.append({**vars(following(picture, clip)), "identified": float(own)})
     return rows
 
 
@@ -100,64 +109,75 @@ def distance(one: Tensor, other: Tensor, cells: Tensor) -> Tensor:
     return (squares.sum((1, 2, 3, 4)) / frames.sum((1, 2, 3, 4)).clamp(min=1)).sqrt()
 
 
-def settings() -> dict[str, Setting]:
-    """The rows of the table."""
-    sigmas = tuple(sigma_schedule(STEPS))
-    return {
-        "unguided": Setting(0.0, 1.0, sigmas),
-        "guided, strength 1": Setting(1.0, 0.0, sigmas),
-        "guided, strength 0.5": Setting(0.5, 0.0, sigmas),
-        "guided to sigma 0.3": Setting(1.0, 0.3, sigmas),
-    }
+SETTINGS = {
+    "unguided": Setting(0.0, 0.0),
+    "strength 1, to 0": Setting(1.0, 0.0),
+    "strength 1, to 0; 90 % of a cell seen": Setting(1.0, 0.0, seen_share=0.9),
+    "strength 0.5, to 0": Setting(0.5, 0.0),
+    "strength 1, to 0.3": Setting(1.0, 0.3),
+    "strength 1, to 0; the student's 4 steps": Setting(1.0, 0.0, FEW),
+}
+SHEET = ("truth", "unguided", "strength 1, to 0", "preview")
+HEADER = """\
+| clip | flow cosine | gain | cosine, all pixels | own path | off preview, seen | unseen | off unguided, unseen |
+|---|---|---|---|---|---|---|---|"""
 
 
 def study(config: RecipeConfig) -> Iterator[str]:
-    """The table over all held-out scenes, and the sheet of one of them, in the run's folder."""
+    """The table over all held-out scenes; the sheet of one of them is written to the run's folder.
+
+    Distances are root mean square differences of sRGB values 0..1, over the cells that the first frame shows or
+    does not show.
+    """
     folder = Path(config.folder)
     model = load_camera_only(folder / WEIGHTS)
     codec = LinearCodec.load(CODEC_FOLDER / "codec.safetensors")
-    scenes = [StudyScene.of(clips, codec) for clips in _by_scene(ClipSet(config, "heldout"))]
-    made = {
-        "truth": [torch.stack([clip.truth for clip in scene.clips]) for scene in scenes],
-        "preview": [pictures(codec, scene.preview) for scene in scenes],
-    }
-    yield "| clip | flow cosine | flow gain | own path | from preview, seen | from preview, unseen |"
-    yield "|---|---|---|---|---|---|"
-    for name in (*made, *settings()):
-        if name not in made:
-            setting = settings()[name]
-            made[name] = [pictures(codec, sampled(model, codec, scene, setting)) for scene in scenes]
-        rows = [
-            row for scene, picture in zip(scenes, made[name], strict=True) for row in figures(scene, picture)
-        ]
-        cosine, gain, own = (np.mean([row[key] for row in rows]) for key in ("cosine", "gain", "identified"))
-        seen, unseen = (
-            torch.cat(
-                [
-                    distance(p, q, cells(s))
-                    for s, p, q in zip(scenes, made[name], made["preview"], strict=True)
-                ]
-            )
-            for cells in (lambda scene: scene.seen, lambda scene: ~scene.seen)
-        )
-        yield f"| {name} | {cosine:.2f} | {gain:.2f} | {own:.0%} | {seen.mean():.3f} | {unseen.mean():.3f} |"
-    _sheet(
-        {name: made[name][SHEET_SCENE] for name in ("truth", "unguided", "guided, strength 1", "preview")}
-    ).save(folder / "sheet.png")
-    yield f"pictures: {folder / 'sheet.png'}; rows: truth, unguided, guided, preview; two moves beside each other"
+    clips = ClipSet(config, "heldout")
+    moves = len(CANONICAL)
+    starts = range(0, len(clips), moves)
+    scenes = [StudyScene.of([clips[start + move] for move in range(moves)], codec) for start in starts]
+    previews = [pictures(codec, scene.preview) for scene in scenes]
+    truths = [torch.stack([clip.truth for clip in scene.clips]) for scene in scenes]
+    made = {"truth": truths, "preview": previews}
+    for name, setting in SETTINGS.items():
+        made[name] = [pictures(codec, sampled(model, codec, scene, setting)) for scene in scenes]
+        yield f"{name}: {len(scenes)} scenes"
+    yield HEADER
+    for name, shown in made.items():
+        yield _row(name, scenes, shown, previews, made["unguided"])
+    path = folder / "sheet.jpg"
+    _sheet([made[name][SHEET_SCENE] for name in SHEET]).save(path, quality=88)
+    yield f"{path}: rows {', '.join(SHEET)}; a pan and an orbit"
 
 
-def _by_scene(clips: ClipSet) -> list[list[TrainingClip]]:
-    listed = [clips[index] for index in range(len(clips))]
-    moves = len({clip.move for clip in listed})
-    return [listed[start : start + moves] for start in range(0, len(listed), moves)]
+def _row(
+    name: str,
+    scenes: Sequence[StudyScene],
+    shown: Sequence[Tensor],
+    previews: Sequence[Tensor],
+    unguided: Sequence[Tensor],
+) -> str:
+    rows = [row for scene, picture in zip(scenes, shown, strict=True) for row in figures(scene, picture)]
+    cosine, gain, everywhere, own = (np.mean([row[key] for row in rows]) for key in rows[0])
+    seen, unseen, changed = (
+        torch.cat(
+            [
+                distance(picture, wanted, scene.seen() == inside)
+                for scene, picture, wanted in zip(scenes, shown, other, strict=True)
+            ]
+        ).mean()
+        for other, inside in ((previews, True), (previews, False), (unguided, False))
+    )
+    motion = f"{cosine:.2f} | {gain:.2f} | {everywhere:.2f} | {own:.0%}"
+    return f"| {name} | {motion} | {seen:.3f} | {unseen:.3f} | {changed:.3f} |"
 
 
-def _sheet(rows: dict[str, Tensor]) -> Image.Image:
-    """One row for each kind of clip: a pan and an orbit, at SHEET_FRAMES."""
-    lines = []
-    for picture in rows.values():
-        cells = [picture[move][frame] for move in (0, 4) for frame in SHEET_FRAMES]
-        lines.append(torch.cat(cells, dim=2))
-    pixels = (torch.cat(lines, dim=1).clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
-    return Image.fromarray(pixels).resize((pixels.shape[1] * 3 // 2, pixels.shape[0] * 3 // 2), Image.LANCZOS)
+def _sheet(rows: Sequence[Tensor]) -> Image.Image:
+    """One row for each kind of clip (B, F, 3, h, w)."""
+    lines = [
+        torch.cat([clips[move][frame] for move in SHEET_MOVES for frame in SHEET_FRAMES], dim=2)
+        for clips in rows
+    ]
+    pixels = (torch.cat(lines, dim=1).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    sheet = Image.fromarray(pixels)
+    return sheet.resize((3 * sheet.width // 2, 3 * sheet.height // 2), Image.Resampling.LANCZOS)

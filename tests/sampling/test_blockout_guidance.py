@@ -158,19 +158,20 @@ def test_half_precision_latents_are_drawn_in_single_precision():
     assert torch.equal(drawn[:, :, 1:][~seen], state[:, :, 1:][~seen])
 
 
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
 @pytest.mark.parametrize(("patch", "grid"), [(8, (3, 5)), (32, (2, 3))])
-def test_a_cell_is_seen_if_nearly_all_that_it_stands_for_is_seen(patch, grid):
+def test_a_cell_is_seen_if_enough_of_all_that_it_stands_for_is_seen(patch, grid, share):
     visible = torch.ones(1 + 2 * 8, 1, patch * grid[0], patch * grid[1])
-    visible[0, 0, 0, :patch] = 0.5  # half seen in one row of the first latent's one frame
+    visible[0, 0, :, :patch] = 0.45  # all cells of the first column, in the first latent's one frame
     visible[1:9, 0, -1, -patch:] = 0  # one row of a cell, in all frames of the second latent
-    visible[16, 0, :patch, :patch] = 0  # a whole cell, in the last of the third latent's eight frames
-    expected = torch.ones(3, *grid, dtype=torch.bool)
-    expected[0, 0, 0] = 1 - 0.5 / patch >= SEEN_SHARE
-    expected[1, -1, -1] = 1 - 1 / patch >= SEEN_SHARE
-    expected[2, 0, 0] = False
-    cells = seen_cells(visible, patch, begins=True)
-    assert torch.equal(cells[0, 0], expected)
-    assert torch.equal(seen_cells(visible[1:], patch, begins=False), cells[:, :, 1:])
+    visible[13:, 0, :patch, :patch] = 0  # a whole cell, in four of the third latent's eight frames
+    visible[16, 0, -patch:, -patch:] = 0  # another, in the last of them
+    shares = torch.ones(3, *grid)
+    shares[0, :, 0], shares[1, -1, -1], shares[2, 0, 0], shares[2, -1, -1] = 0.45, 1 - 1 / patch, 0.5, 7 / 8
+    cells = seen_cells(visible, patch, begins=True, share=share)
+    assert torch.equal(cells[0, 0], shares >= share)
+    assert torch.equal(seen_cells(visible[1:], patch, begins=False, share=share), cells[:, :, 1:])
+    assert torch.equal(seen_cells(visible, patch, begins=True)[0, 0], shares >= SEEN_SHARE)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from backend.models.vae import LinearCodec
-from backend.training import cli
+from backend.training import camera_only, cli
 from backend.training.augment import mirrored
 from backend.training.checkpoint import TrainingState
 from backend.training.clip_files import ClipSet, project_missing
@@ -78,6 +78,19 @@ def test_a_stopped_run_goes_on_exactly_where_it_was(config, tmp_path):
         assert torch.equal(value, states[1][name]), f"{name} differs after a resumed run"
     rows = (tmp_path / "whole" / "curve.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "3", "6"]
+
+
+def test_the_camera_only_recipe_goes_on_too(config, tmp_path):
+    short = dataclasses.replace(config, steps=4, evaluate_every=4)
+    whole, halves = (elsewhere(short, tmp_path / name) for name in ("whole", "halves"))
+    list(camera_only.train(whole))
+    list(camera_only.train(halves, until_step=2))
+    assert not (tmp_path / "halves" / camera_only.WEIGHTS).exists()
+    list(camera_only.train(halves))
+    written = [(tmp_path / name / camera_only.WEIGHTS).read_bytes() for name in ("whole", "halves")]
+    assert written[0] == written[1]
+    model = camera_only.CameraOnlyModel(config.hidden_size, config.blocks, config.mlp_ratio)
+    assert model.stage1.config.in_channels == 2 * 128, "noisy latents and the first frame's, no geometry"
 
 
 def test_training_lowers_the_loss_on_its_own_clips(config, tmp_path):
