@@ -44,7 +44,7 @@ class LensLooks:
         if self._first is None:
             self._first = tracked
         elif self._frame % EVERY == 0 and len(self._looks) < MOST_LOOKS and tracked.c2w is not None:
-            if (tracked.numbers < len(self._first.numbers)).sum() >= FEWEST_POINTS:
+            if self._usable(tracked).sum() >= FEWEST_POINTS:
                 self._looks.append((self._frame, tracked))
 
     def focal_scale(self) -> float | None:
@@ -71,7 +71,7 @@ class LensLooks:
         return float(np.mean([self._misfit(points, frame, seen, lens) for frame, seen in self._looks]))
 
     def _misfit(self, points: np.ndarray, frame: int, seen: Tracked, lens: np.ndarray) -> float:
-        known = seen.numbers < len(points)
+        known = self._usable(seen)
         known[known] = np.isfinite(points[seen.numbers[known]]).all(1)
         points, pixels = points[seen.numbers[known]], seen.pixels[known]
         matrix = camera_matrix(self._intrinsics(frame) * lens)
@@ -79,6 +79,10 @@ class LensLooks:
         local = (points - pose[:3, 3]) @ pose[:3, :3] @ matrix.T
         error = np.linalg.norm(local[:, :2] / local[:, 2:] - pixels, axis=1)
         return float((np.minimum(error, FIT_PX) ** 2).mean())
+
+    def _usable(self, seen: Tracked) -> np.ndarray:
+        """(N,) bool: points of the first frame whose surface is known."""
+        return seen.on_surface & (seen.numbers < len(self._first.numbers))
 
     def _sample(self, frame: int) -> int:
         return min(frame + self._offset, len(self._path) - 1)

@@ -19,7 +19,7 @@ from ..protocol import FPS, CameraPath
 from .motion import camera_matrix, pixel_directions
 from .pose import FEWEST_FITTING, FIT_PX, solve_pose
 
-POINTS = 300
+POINTS = 400
 # New points come often enough that no part of the picture stays without, and at once when so few are left.
 SEED_EVERY = 8
 FEWEST_POINTS = 60
@@ -53,6 +53,7 @@ class Tracked:
         points: (N, 3) float64 world, those which fit.
         pixels: (N, 2) float64, where they are seen; 0 is the centre of the first pixel.
         numbers: (N,) int, one for each point through all frames.
+        on_surface: (N,) bool; the others are corners of outlines, whose place is less sure.
     """
 
     c2w: np.ndarray | None
@@ -60,6 +61,10 @@ class Tracked:
     points: np.ndarray
     pixels: np.ndarray
     numbers: np.ndarray
+    on_surface: np.ndarray
+
+
+_LOST = Tracked(None, 0.0, np.zeros((0, 3)), np.zeros((0, 2)), np.zeros(0, int), np.zeros(0, bool))
 
 
 class Tracker:
@@ -88,7 +93,7 @@ class Tracker:
         """
         self._frame += 1
         if self._frame > 0 and not self._measure(grey):
-            return Tracked(None, 0.0, self._points[:0], self._pixels[:0], self._numbers[:0])
+            return _LOST
         self._reference = grey
         kept = len(self._points) / max(len(self._points) + sum(self._failed), 1)
         if len(self._points) < FEWEST_POINTS or self._frame % SEED_EVERY == 0:
@@ -97,7 +102,7 @@ class Tracker:
             self._require_points(grey.shape)
             kept = 1.0
         pixels = self._pixels.astype(np.float64)
-        return Tracked(self._pose, kept, self._points, pixels, self._numbers)
+        return Tracked(self._pose, kept, self._points, pixels, self._numbers, self._on_surface)
 
     def _require_points(self, shape: tuple[int, int]) -> None:
         if len(self._points) >= FEWEST_FITTING:
