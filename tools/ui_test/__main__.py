@@ -9,91 +9,96 @@ import time
 from pathlib import Path
 
 from .. import package
-from . import chroot, scenario
+from ..environments import ENVIRONMENTS, ROOT
+from . import chroot
 from .chroot import UiTestError
+from .scenario import steps
 from .window import Window
 
-ROOT = Path(__file__).resolve().parents[2]
-INSIDE = "--inside"
+_INSIDE = "--inside"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="build.py ui-test")
-    parser.add_argument(
-        "--chroot", type=Path, default=ROOT / ".env" / "ui" / "sid", help="where Debian and Blender are"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "demo_output" / "ui", help="folder for the pictures"
-    )
-    parser.add_argument(INSIDE, action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--chroot", type=Path, required=True, help="where its Debian is or goes")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument(_INSIDE, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     try:
-        if options.inside:
-            return test(options.chroot.resolve(), options.output.resolve())
-        chroot.require_root()
-        return chroot.in_own_namespaces(
-            [sys.executable, "-m", "tools.ui_test", INSIDE, *sys.argv[1:]], cwd=ROOT
-        )
+        if not options.inside:
+            chroot.enter([sys.executable, "-m", "tools.ui_test", _INSIDE, *sys.argv[1:]], ROOT)
+        return test(options.chroot, options.output)
     except UiTestError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def test(root: Path, output: Path) -> int:
-    """Inside of the namespaces: every step, and 1 if one of them failed."""
+    """Inside of the namespaces: every step; 1 if one of them failed."""
+    started = time.monotonic()
     chroot.ensure(root)
+    print(f"The Debian is ready ({time.monotonic() - started:.0f} s).", flush=True)
     chroot.mount_system(root)
-    for path in (ROOT / ".env", _base_python()):
-        chroot.mount_read_only(root, path)
-    output.mkdir(parents=True, exist_ok=True)
-    for old in output.glob("*.png"):
-        old.unlink()
-    archive = package.build_zip(ROOT, ROOT / "dist")
+    chroot.mount_backend(root, ENVIRONMENTS.resolve())
+    _empty(output)
     window = Window(root, output)
-    scenario.install(window, archive)
-    results = []
+    archive = package.build_zip(ROOT, ROOT / "dist")
+    started, failed = time.monotonic(), 0
+    for number, (name, step) in enumerate(steps(archive, ENVIRONMENTS.resolve()), 1):
+        window.step = f"{number:02d}_{name}"
+        failed += not _passes(window, step)
+    _sheet(window, output)
+    print(f"\n{number - failed} of {number} steps passed in {time.monotonic() - started:.0f} s.")
+    print(f"Pictures: {output}, all of them on sheet.png")
+    return 1 if failed else 0
+
+
+def _passes(window: Window, step) -> bool:
+    """Does a step, takes its picture if it took none, and prints its line of the table."""
+    started, before = time.monotonic(), len(window.taken)
     try:
-        window.open()
-        for number, (name, step) in enumerate(scenario.steps(archive, ROOT / ".env"), 1):
-            started = time.monotonic()
-            try:
-                seen, ok = step(window), True
-            except UiTestError as error:
-                seen, ok = str(error), False
-            picture = window.picture(f"{number:02d}_{name}")
-            results.append((name, ok, seen, picture))
-            print(
-                f"{'ok  ' if ok else 'FAIL'}  {name:15} {time.monotonic() - started:4.0f} s  {seen}",
-                flush=True,
-            )
-    finally:
-        window.close()
-    _sheet([picture for *_rest, picture in results], output / "sheet.png")
-    print(f"Pictures in {output}")
-    return 0 if results and all(ok for _name, ok, *_rest in results) else 1
+        seen, passed = step(window), True
+    except UiTestError as error:
+        seen, passed = str(error), False
+    if passed and len(window.taken) == before or not passed:
+        window.picture()
+    words = "ok" if passed else "FAILED"
+    names = ", ".join(path.name for path in window.taken[before:])
+    print(f"{words:<7}{window.step:<19}{time.monotonic() - started:4.0f} s  {seen}  [{names}]", flush=True)
+    return passed
 
 
-def _base_python() -> Path:
-    """The Python below the backend's environment, which has to be seen inside as well."""
-    base = Path(sys.base_prefix).resolve()
-    if base in (Path("/usr"), Path("/usr/local")):
-        raise UiTestError(
-            f"The backend's Python is the system's own ({base}), which cannot be shown to another system; run "
-            "build.py with a Python that has a folder of its own, such as one of pyenv's."
-        )
-    return base
+def _empty(output: Path) -> None:
+    """Takes the pictures of an earlier run away."""
+    output.mkdir(parents=True, exist_ok=True)
+    for old in (*output.glob("*.png"), *output.glob("*.log")):
+        old.unlink()
 
 
-def _sheet(pictures: list[Path], target: Path) -> None:
-    """All pictures on one, three in a row."""
-    from PIL import Image
-
-    width, height = 680, 450
-    sheet = Image.new("RGB", (3 * width, -(-len(pictures) // 3) * height))
-    for index, picture in enumerate(pictures):
-        small = Image.open(picture).resize((width, height))
-        sheet.paste(small, (index % 3 * width, index // 3 * height))
-    sheet.save(target)
+def _sheet(window: Window, output: Path) -> None:
+    """All pictures on one, with their names."""
+    small = window.folder / "small"
+    small.mkdir()
+    for picture in window.taken:
+        (small / picture.name).write_bytes(picture.read_bytes())
+    inside = chroot.FOLDER / "small"
+    names = [inside / picture.name for picture in window.taken]
+    look = [
+        "-label",
+        "%t",
+        "-tile",
+        "4x",
+        "-geometry",
+        "480x381+6+6",
+        "-background",
+        "#202020",
+        "-fill",
+        "white",
+    ]
+    window.run("montage", *look, *names, chroot.FOLDER / "sheet.png")
+    (output / "sheet.png").write_bytes((window.folder / "sheet.png").read_bytes())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finds an operator's button on the screen and presses it with the mouse.
+
+Blender does not say where its buttons are. But what looks like a button can be seen, and what it runs Blender says
+of the one under the mouse. What is not in sight is scrolled to.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from .chroot import UiTestError
+from .window import SCREEN, Window
+
+# Smaller and larger ones are icons, sliders' parts, or backgrounds of the same colour.
+_SMALLEST_PX, _TALLEST_PX = 12, 60
+_LIKE = 3
+_SCREENFULS = 6
+_HEADER_PX = 34
+_GRIP_PX = (28, 40)  # height and width of a panel's upper right corner
+
+
+class Buttons:
+    """Of one editor's sidebar."""
+
+    def __init__(self, window: Window, kind: str = "VIEW_3D") -> None:
+        self.window, self.kind = window, kind
+
+    def press(self, command: str) -> None:
+        """Clicks a button.
+
+        Args:
+            command: what it runs, as Blender writes it: `sanawm.generate()`.
+
+        Raises:
+            UiTestError: there is no such button in the sidebar, or it does not work now.
+        """
+        x, y = self.find(command)
+        self.window.click(x, y)
+        self.window.mouse_away()
+
+    def find(self, command: str) -> tuple[int, int]:
+        """The point of the screen where a button is; the mouse is over it."""
+        left, right, top, bottom = self._sidebar()
+        seen = []
+        self._scroll("up", 40)
+        for _ in range(_SCREENFULS):
+            self.window.mouse_away()
+            self.window.redraw()
+            pixels = self.window.pixels()[top:bottom, left:right]
+            for x, y in self._candidates(pixels):
+                place = left + x, top + y
+                self.window.mouse_to(*place)
+                runs = self.window.ask(f"under_mouse({self.kind!r})")
+                if runs == command:
+                    return place
+                seen.append(runs)
+            before = pixels
+            self._scroll("down", 6)
+            self.window.mouse_away()
+            self.window.redraw()
+            if np.array_equal(before, self.window.pixels()[top:bottom, left:right]):
+                break
+        others = ", ".join(dict.fromkeys(filter(None, seen))) or "none"
+        raise UiTestError(f"There is no button for {command} in the sidebar; those there are: {others}.")
+
+    def _sidebar(self) -> tuple[int, int, int, int]:
+        """Left, right, top and bottom on the screen."""
+        x, y, width, height = self.window.ask(
+            f"(lambda r: [r.x, r.y, r.width, r.height])(region({self.kind!r}, 'UI'))"
+        )
+        bottom = SCREEN[1] - y  # the window stands at the bottom of the screen
+        return x, x + width, bottom - height, bottom
+
+    def open_panels(self) -> None:
+        """Opens every closed panel of the sidebar but the last, by its header."""
+        left, right, top, bottom = self._sidebar()
+        self._scroll("up", 40)
+        for _ in range(_SCREENFULS):
+            headers = self._headers(self.window.pixels()[top:bottom, left:right])
+            closed = [y for y, below in zip(headers, headers[1:], strict=False) if below - y < _HEADER_PX]
+            if not closed:
+                return
+            self.window.click(left + _HEADER_PX, top + closed[0])
+            self.window.mouse_away()
+
+    def _headers(self, pixels: np.ndarray) -> list[int]:
+        """Where panels begin, from the top: at every grip that looks like the first."""
+        strip = pixels[:, -_GRIP_PX[1] :]
+        grip = strip[: _GRIP_PX[0]]
+        alike = cv2.matchTemplate(strip, grip, cv2.TM_SQDIFF_NORMED)[:, 0]
+        places = np.flatnonzero(alike < 0.02)
+        return [int(y) + _GRIP_PX[0] // 2 for y in places if alike[y] == alike[max(0, y - 8) : y + 9].min()]
+
+    def _scroll(self, direction: str, clicks: int) -> None:
+        left, right, top, bottom = self._sidebar()
+        self.window.mouse_to((left + right) // 2, (top + bottom) // 2)
+        button = {"up": 4, "down": 5}[direction]
+        self.window.run("xdotool", "click", "--repeat", clicks, "--delay", 20, button, "sleep", 0.3)
+
+    def _candidates(self, pixels: np.ndarray) -> list[tuple[int, int]]:
+        """Where something has the colour of a button and its size, from the top."""
+        colours = self.window.ask(
+            "(lambda w: [[round(255 * c) for c in colour[:3]] for colour in (w.inner, w.inner_sel)])"
+            "(bpy.context.preferences.themes[0].user_interface.wcol_tool)"
+        )
+        found = []
+        for colour in colours:
+            alike = (np.abs(pixels.astype(int) - colour).max(2) <= _LIKE).astype(np.uint8)
+            _count, _labels, boxes, _centres = cv2.connectedComponentsWithStats(alike, connectivity=4)
+            for left, top, width, height, _area in boxes[1:]:
+                if width >= _SMALLEST_PX and _SMALLEST_PX <= height <= _TALLEST_PX:
+                    found.append((int(left + width // 2), int(top + height // 2)))
+        return sorted(found, key=lambda place: (place[1], place[0]))
