@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 # Blender's own names of markers, strips and scenes.
 _UNNAMED = re.compile(r"|F_\d+|(Marker|Scene)([._]\d+)?")
+_NUMBERED = re.compile(r"\d\d$")
 _BEFORE_THE_FIRST = "010_0000"
 
 
@@ -29,6 +30,7 @@ def next_code(code: str, taken: Collection[str]) -> str:
             return candidate
 
 
-def proposed(before: str, taken: Collection[str]) -> str:
-    """A free code for a shot without a name, which follows the shot `before`; 010_0010 for the first."""
-    return next_code(before or _BEFORE_THE_FIRST, taken)
+def proposed(before: Iterable[str], taken: Collection[str]) -> str:
+    """A free code for a shot without a name, which follows the last numbered one `before` it; or 010_0010."""
+    numbered = [code for code in before if _NUMBERED.search(code)]
+    return next_code(numbered[-1] if numbered else _BEFORE_THE_FIRST, taken)

@@ -100,20 +100,24 @@ def length_in_words(settings: SANAWM_PG_shot) -> str:
 
 
 def status_of(settings: SANAWM_PG_shot) -> tuple[str, str]:
-    """A word and an icon for the state of a shot's last job; of a running one its share, such as 42 %."""
+    """A word and an icon for a shot's last job: its share while it runs, such as 42 %; both empty once it is done."""
     job = session.supervisor.latest(settings.id_data.session_uid, settings.code)
-    if job is None:
-        return "", "BLANK1"
+    if job is None or (job.is_done and not job.trouble):
+        return "", ""
     if job.trouble:
         return "trouble", "ERROR"
     if job.record.state == JobState.RUNNING:
         return f"{job.fraction(time.time()):.0%}".replace("%", " %"), "SORTTIME"
-    return _STATES[job.record.state]
+    return str(job.record.state), _ICONS[job.record.state]
 
 
 def match_icon(settings: SANAWM_PG_shot) -> str:
-    match = _match(settings)
-    return verdicts.ICONS[match.verdict()] if match else "BLANK1"
+    """For the picked take, or the last clip; empty if there is none."""
+    clip = clip_of(settings)
+    if clip is None:
+        return ""
+    match = verdicts.match_of(clip)
+    return verdicts.ICONS[match.verdict()] if match else "SEQUENCE"
 
 
 def match_in_words(settings: SANAWM_PG_shot) -> str:
@@ -127,10 +131,9 @@ def _match(settings: SANAWM_PG_shot) -> CameraMatch | None:
     return verdicts.match_of(clip) if clip else None
 
 
-_STATES = {
-    "queued": ("queued", "TIME"),
-    "loading": ("loading", "SORTTIME"),
-    "done": ("done", "SEQUENCE"),
-    "failed": ("failed", "ERROR"),
-    "cancelled": ("cancelled", "X"),
+_ICONS = {
+    JobState.QUEUED: "TIME",
+    JobState.LOADING: "SORTTIME",
+    JobState.FAILED: "ERROR",
+    JobState.CANCELLED: "X",
 }

@@ -200,7 +200,7 @@ def _take_over_cuts(scene: Scene, cuts: Iterable[_Cut], update: Update) -> None:
     for cut in cuts:
         taken = {row.code for row in rows}
         if is_unnamed(cut.source.name):
-            before = rows[-1].code if rows else ""
+            before = [row.code for row in rows]
             cut.source.name = proposed(before, taken | named | codes(scene))
         row = row_for_cut(cut.source.name, taken, 0, cut.end - cut.start + 1, cut.start)
         rows.append(row if row.name != row.code else replace(row, name=""))

@@ -48,9 +48,11 @@ class SANAWM_UL_shots(UIList):
             right.prop(shot, "name", text="", emboss=False)
         word, icon = status_of(shot)
         right.label(text=word or length_in_words(shot))
-        right.label(text="", icon="FILE_REFRESH" if batch.known_changes(shot) else "BLANK1")
-        right.label(text="", icon=match_icon(shot))
-        right.label(text="", icon=icon)
+        # In a narrow sidebar every icon costs a number's room.
+        marks = ["FILE_REFRESH"] if batch.known_changes(shot) else []
+        for mark in (*marks, icon or match_icon(shot)):
+            if mark:
+                right.label(text="", icon=mark)
 
     def draw_filter(self, _context: Context, layout: UILayout) -> None:
         row = layout.row(align=True)

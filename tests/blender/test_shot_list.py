@@ -135,14 +135,14 @@ def test_the_list_is_saved_with_the_file(scene, tmp_path):
 def test_a_row_tells_what_became_of_its_shot(scene, addon, finished_job, protocol):
     bpy.ops.sanawm.add_shot()
     shot, rows = scene.sana_wm_shots[0], addon("shot_rows")
-    assert (rows.row_of(shot).take, rows.row_of(shot).clip, rows.match_in_words(shot)) == (0, "", "")
+    assert (rows.row_of(shot).take, rows.row_of(shot).clip, rows.match_icon(shot)) == (0, "", "")
     jobs = [finished_job(scene, SHORT, seed=seed) for seed in (7, 8)]
     clip = jobs[0].clip()
     replace(clip, match=protocol.CameraMatch(unmeasured="it is too dark.")).save(jobs[0].clip_json)
     strips = [addon("sequencer").place_clip(scene, job) for job in jobs]
     row = rows.row_of(shot)
     assert (row.take, row.clip, row.match) == (2, str(jobs[1].clip_mp4), "")
-    assert rows.match_icon(shot) == "BLANK1"
+    assert rows.match_icon(shot) == "SEQUENCE"
     addon("takes").pick(scene, strips[0])
     row = rows.row_of(shot)
     assert (row.take, row.version_name, row.match) == (1, "010_0010-v001", "Not measured: it is too dark.")

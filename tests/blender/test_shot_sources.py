@@ -63,14 +63,15 @@ def test_asking_again_updates_and_keeps_what_the_artist_wrote(scene):
 
 
 def test_markers_without_a_name_are_given_codes_and_keep_them(scene):
-    for frame in (1, 81):
-        bind(scene, f"F_{frame:02d}", frame, "Wide")
+    for name, frame in (("F_01", 1), ("F_81", 81), ("gate", 91), ("Marker", 101)):
+        bind(scene, name, frame, "Wide")
     bpy.ops.sanawm.shots_from_markers()
-    assert codes(scene) == ["010_0010", "010_0020"] == [marker.name for marker in scene.timeline_markers]
+    made = ["010_0010", "010_0020", "gate", "010_0030"]
+    assert codes(scene) == made == [marker.name for marker in scene.timeline_markers]
     bind(scene, "F_40", 40, "Close")
     bpy.ops.sanawm.shots_from_markers()
     by_code = {shot.code: shot.range_of(scene) for shot in scene.sana_wm_shots}
-    assert by_code == {"010_0010": (1, 39), "010_0030": (40, 80), "010_0020": (81, 200)}
+    assert (by_code["010_0010"], by_code["010_0040"], by_code["010_0020"]) == ((1, 39), (40, 80), (81, 90))
 
 
 def test_a_marker_of_a_hidden_camera_or_behind_the_end_makes_no_shot(scene, addon):
