@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...backend.protocol import FPS, CameraMatch
-from ...backend.protocol.camera_match import Verdict, clock, worst
+from ...backend.protocol.camera_match import Verdict, worst
 
 STRETCH_S = 10
 
@@ -17,22 +17,20 @@ class Stretch:
     """The worst of some seconds of a clip; a value is None where the camera was lost all the time."""
 
     start_s: int
-    end_s: int
     heading_deg: float | None
     position_m: float | None
     slide_px: float | None
     verdict: Verdict
 
     def in_words(self) -> str:
-        time = f"{clock(self.start_s)}-{clock(self.end_s)}"
         if self.heading_deg is None:
-            return f"{time}   the camera cannot be told"
+            return "The camera cannot be told"
         numbers = [f"{self.heading_deg:.1f}°"]
         if self.position_m is not None:
             numbers.append(f"{self.position_m:.2f} m")
         if self.slide_px is not None:
             numbers.append(f"{self.slide_px:.0f} px")
-        return f"{time}   {'   '.join(numbers)}"
+        return "   ".join(numbers)
 
 
 def stretches(match: CameraMatch, grades: Sequence[Verdict]) -> list[Stretch]:
@@ -49,5 +47,5 @@ def stretches(match: CameraMatch, grades: Sequence[Verdict]) -> list[Stretch]:
             max((value for value in numbers[frames] if value is not None), default=None)
             for numbers in (match.heading_deg, match.position_scaled_m, match.slide_px)
         )
-        found.append(Stretch(start, end, *worst_of, worst(grades[start:end])))
+        found.append(Stretch(start, *worst_of, worst(grades[start:end])))
     return found

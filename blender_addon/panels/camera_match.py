@@ -14,7 +14,7 @@ from ..compare.stretches import STRETCH_S, Stretch, stretches
 from .parts import SidebarPanel, draw_sentence
 
 # Of the button that goes to a moment.
-_JUMP_PX = 60
+_JUMP_PX = 55
 
 
 class SANAWM_PT_camera_match(SidebarPanel, Panel):
@@ -59,27 +59,28 @@ def draw_match(layout: UILayout, context: Context, job: JobFolder, place: str = 
 def _draw_numbers(layout: UILayout, context: Context, match: CameraMatch, place: str) -> None:
     column = layout.column(align=True)
     for number in match.judged():
-        row, words = column.row(), number.words
-        if number.at_s is not None:
-            words = words.removesuffix(f" at {clock(number.at_s)}")
         icon = verdicts.ICONS[number.verdict]
+        if number.at_s is None:
+            draw_sentence(column, context, f"{number.name}: {number.words}", icon)
+            continue
+        row, words = column.row(), number.words.removesuffix(f" at {clock(number.at_s)}")
         draw_sentence(row, context, f"{number.name}: {words}", icon, beside_px=_JUMP_PX)
-        if number.at_s is not None:
-            _draw_jump(row, number.at_s, place)
+        _draw_jump(row, number.at_s, place)
     if match.revisit_db is not None:
-        column.label(text=f"Comes back to the same picture within {match.revisit_db:.0f} dB", icon="BLANK1")
+        words = f"Comes back to the same picture within {match.revisit_db:.0f} dB"
+        draw_sentence(column, context, words, icon="BLANK1")
 
 
 def _draw_stretches(layout: UILayout, rows: list[Stretch], place: str) -> None:
     column = layout.column(align=True)
     for stretch in rows:
         row = column.row()
+        _draw_jump(row, stretch.start_s, place, "LEFT")
         row.label(text=stretch.in_words(), icon=verdicts.ICONS[stretch.verdict])
-        _draw_jump(row, stretch.start_s, place)
 
 
-def _draw_jump(layout: UILayout, clip_s: float, place: str) -> None:
+def _draw_jump(layout: UILayout, clip_s: float, place: str, alignment: str = "RIGHT") -> None:
     side = layout.row()
-    side.alignment = "RIGHT"
+    side.alignment = alignment
     jump = side.operator("sanawm.jump_to_moment", text=clock(clip_s))
     jump.clip_s, jump.place = clip_s, place
