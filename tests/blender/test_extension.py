@@ -294,7 +294,7 @@ def test_the_clip_so_far_is_shown_from_its_first_chunk_on_and_survives_the_worke
     assert not bpy.ops.sanawm.watch_clip.poll()
     queued.folder.events.append("frames", count=25)
     report(25, 30.0)
-    assert "Making frames, about 30 s left 1.5 of 2.0 s made Watch Cancel" in tick()
+    assert "Making frames, about 30 s left Cancel 1.5 of 2.0 s made Live Watch" in tick()
     assert bpy.ops.sanawm.watch_clip.poll()
 
     worker_lock.release()
