@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from . import atomic
 from .errors import ProtocolError
@@ -48,7 +48,7 @@ def write_edl(path: Path, edit: Edit) -> None:
         times = " ".join(_timecode(frame, base) for frame in frames)
         row = shot.row
         lines.append(f"{number:03d}  AX       V     C        {times}")
-        lines.append(f"* FROM CLIP NAME: {PureWindowsPath(row.clip).name if row.clip else row.code}")
+        lines.append(f"* FROM CLIP NAME: {row.version_name}")
         said = {
             "SHOT": row.code, "NAME": row.name, "FRAMES": f"{row.frame_start} {row.frame_end}",
             "STATUS": row.status, "TAKE": str(row.take or ""), "CLIP": row.clip, "MATCH": row.match,

@@ -125,6 +125,13 @@ def test_edl_brings_back_shots_ranges_and_outcomes(fps, tmp_path):
     )
 
 
+def test_an_edl_names_the_takes(tmp_path):
+    file = tmp_path / "reel.edl"
+    write_edl(file, edit())
+    names = [line for line in file.read_text().splitlines() if line.startswith("* FROM CLIP NAME")]
+    assert names == [f"* FROM CLIP NAME: {name}" for name in ("010_0030-v002", "010_0040", "010_0050")]
+
+
 @pytest.mark.parametrize(
     ("fps", "out"),
     [(24.0, "00:01:02:12"), (NTSC, "00:01:02:12"), (25.0, "00:01:00:00"), (30.0, "00:00:50:00")],
