@@ -111,11 +111,13 @@ def distance(one: Tensor, other: Tensor, cells: Tensor) -> Tensor:
 
 SETTINGS = {
     "unguided": Setting(0.0, 0.0),
+    "unguided, 1 step: no noise is left in it": Setting(0.0, 0.0, (1.0, 0.0)),
+    "unguided, the student's 4 steps": Setting(0.0, 0.0, FEW),
     "strength 1, to 0": Setting(1.0, 0.0),
-    "strength 1, to 0; 90 % of a cell seen": Setting(1.0, 0.0, seen_share=0.9),
+    "strength 1, to 0, cells seen to 90 %": Setting(1.0, 0.0, seen_share=0.9),
     "strength 0.5, to 0": Setting(0.5, 0.0),
     "strength 1, to 0.3": Setting(1.0, 0.3),
-    "strength 1, to 0; the student's 4 steps": Setting(1.0, 0.0, FEW),
+    "strength 1, to 0, the student's 4 steps": Setting(1.0, 0.0, FEW),
 }
 SHEET = ("truth", "unguided", "strength 1, to 0", "preview")
 HEADER = """\
