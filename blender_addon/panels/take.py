@@ -30,12 +30,17 @@ class SANAWM_PT_take(Panel):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        editor = sequencer_scene(context).sequence_editor
-        return editor is not None and takes.is_take(editor.active_strip)
+        scene = sequencer_scene(context)
+        editor = scene.sequence_editor
+        return editor is not None and (takes.is_take(editor.active_strip) or stack.MARK in scene)
 
     def draw(self, context: Context) -> None:
         scene = sequencer_scene(context)
+        if stack.MARK in scene:
+            self.layout.operator("sanawm.end_comparison", icon="LOOP_BACK")
         strip = scene.sequence_editor.active_strip
+        if not takes.is_take(strip):
+            return  # a comparison's other strips
         mark, job = strip["sana_wm"], takes.job_of(strip)
         count = len(takes.takes_of(scene, mark["shot"]))
         column = self.layout.column()
@@ -48,8 +53,6 @@ class SANAWM_PT_take(Panel):
         row = self.layout.row(align=True)
         row.operator("sanawm.compare_stack", text="Difference", icon="SELECT_DIFFERENCE").blend = "DIFFERENCE"
         row.operator("sanawm.compare_stack", text="50 %", icon="IMAGE_ALPHA").blend = "HALF"
-        if stack.MARK in scene:
-            self.layout.operator("sanawm.end_comparison", icon="LOOP_BACK")
         row = self.layout.row(align=True)
         row.operator("sanawm.contact_sheet", icon="IMGDISPLAY")
         row.operator("sanawm.burn_in", icon="RENDER_ANIMATION")

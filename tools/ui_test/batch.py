@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from .buttons import Buttons
 from .chroot import UiTestError
-from .first_clip import FILM, show_viewport
+from .first_clip import FILM, fill_window
 from .window import Window
 
 _SHOTS = 3
@@ -64,7 +64,7 @@ def quit_blender(window: Window) -> str:
 def open_again(window: Window) -> str:
     """The list knows its clips, and nothing is made or placed a second time."""
     window.open(str(FILM))
-    show_viewport(window)
+    fill_window(window)
     window.wait_for(f"all(job is not None and job.is_placed for job in {_LATEST})")
     if len(_takes(window)) != _SHOTS + 1:
         raise UiTestError(f"{_SHOTS + 1} takes were expected in the sequencer: {_takes(window)}.")

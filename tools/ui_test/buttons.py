@@ -44,7 +44,7 @@ class Buttons:
         """The point of the screen where a button is; the mouse is over it."""
         left, right, top, bottom = self._sidebar()
         seen = []
-        self._scroll("up", 40)
+        self.scroll("up")
         for _ in range(_SCREENFULS):
             self.window.mouse_away()
             self.window.redraw()
@@ -57,7 +57,7 @@ class Buttons:
                     return place
                 seen.append(runs)
             before = pixels
-            self._scroll("down", 6)
+            self.scroll("down", 6)
             self.window.mouse_away()
             self.window.redraw()
             if np.array_equal(before, self.window.pixels()[top:bottom, left:right]):
@@ -76,7 +76,7 @@ class Buttons:
     def open_panels(self) -> None:
         """Opens every closed panel of the sidebar but the last, by its header."""
         left, right, top, bottom = self._sidebar()
-        self._scroll("up", 40)
+        self.scroll("up")
         for _ in range(_SCREENFULS):
             headers = self._headers(self.window.pixels()[top:bottom, left:right])
             closed = [y for y, below in zip(headers, headers[1:], strict=False) if below - y < _HEADER_PX]
@@ -93,7 +93,8 @@ class Buttons:
         places = np.flatnonzero(alike < 0.02)
         return [int(y) + _GRIP_PX[0] // 2 for y in places if alike[y] == alike[max(0, y - 8) : y + 9].min()]
 
-    def _scroll(self, direction: str, clicks: int) -> None:
+    def scroll(self, direction: str, clicks: int = 40) -> None:
+        """Turns the wheel over the sidebar, as far as it goes by default."""
         left, right, top, bottom = self._sidebar()
         self.window.mouse_to((left + right) // 2, (top + bottom) // 2)
         button = {"up": 4, "down": 5}[direction]

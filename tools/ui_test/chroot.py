@@ -17,7 +17,7 @@ from pathlib import Path
 SUITE, MIRROR = "sid", "http://deb.debian.org/debian"
 # The suite that has Blender's current LTS; its packages' recommendations would double the size.
 PACKAGES = (
-    "blender", "xvfb", "xdotool", "imagemagick", "fonts-dejavu-core", "libgl1-mesa-dri", "libegl-mesa0", "libgl1",
+    "blender", "xvfb", "xdotool", "imagemagick", "libgl1-mesa-dri", "libegl-mesa0", "libgl1",
     "libegl1", "python3-numpy", "python3-cattr", "python3-requests",
 )  # fmt: skip
 # Of the chroot, empty at every start and gone at the end.

@@ -7,7 +7,7 @@ import numpy as np
 
 from .buttons import Buttons
 from .chroot import UiTestError
-from .first_clip import show_sequencer
+from .first_clip import show_sequencer, show_viewport
 from .window import SCREEN, Window
 
 _FRAME = 30
@@ -39,7 +39,7 @@ def drag_wipe(window: Window) -> str:
     """To a quarter; right of the line nothing but the blockout is left."""
     window.drag(_on_line(window, 0.5), _on_line(window, 0.25))
     window.mouse_away()
-    split = window.ask("addon('compare.wipe').active.split")
+    split = window.ask("float(addon('compare.wipe').active.split)")
     if abs(split - 0.25) > 0.03:
         raise UiTestError(f"The line was dragged to a quarter and stands at {split:.2f}.")
     shown = _clip_pixels(window)
@@ -87,8 +87,7 @@ def difference(window: Window) -> str:
     window.python("area('SEQUENCE_EDITOR').spaces.active.view_type = 'SEQUENCER'")
     buttons.press("sanawm.end_comparison()")
     window.wait_for("not any('sana_wm_compares' in scene for scene in bpy.data.scenes)")
-    window.python("area('SEQUENCE_EDITOR').type = 'VIEW_3D'")
-    window.wait_for("show_tab('VIEW_3D')")
+    show_viewport(window)
     return "clip and blockout laid over each other, then the edit again"
 
 
@@ -100,14 +99,7 @@ def _on_line(window: Window, share: float) -> tuple[int, int]:
 
 def _clip_box(window: Window) -> list[float]:
     """Left, top, right and bottom of the clip on the screen, through the camera."""
-    left, bottom, right, top = window.ask(
-        "(lambda region, view, scene, c: (lambda corners: ["
-        "region.x + min(p.x for p in corners), region.y + min(p.y for p in corners), "
-        "region.x + max(p.x for p in corners), region.y + max(p.y for p in corners)])("
-        "[addon('compare.wipe').location_3d_to_region_2d(region, view, c.matrix_world @ corner) "
-        "for corner in c.data.view_frame(scene=scene)]))"
-        "(region('VIEW_3D'), area('VIEW_3D').spaces.active.region_3d, bpy.context.scene, bpy.context.scene.camera)"
-    )
+    left, bottom, right, top = window.ask("clip_box()")
     return [left, SCREEN[1] - top, right, SCREEN[1] - bottom]
 
 

@@ -23,13 +23,20 @@ def install(window: Window, archive: Path) -> str:
     window.open()
     if not window.ask("EXTENSION in bpy.context.preferences.addons"):
         raise UiTestError("The extension is not enabled.")
-    show_viewport(window)
+    fill_window(window)
     return f"{archive.name} in Blender {window.ask('bpy.app.version_string')}"
 
 
+def fill_window(window: Window) -> None:
+    """With one editor, the viewport."""
+    if window.ask("len(window().screen.areas)") > 1:
+        window.python("with inside('VIEW_3D'): bpy.ops.screen.screen_full_area(use_hide_panels=False)")
+    show_viewport(window)
+
+
 def show_viewport(window: Window) -> None:
-    """A viewport as large as the window, with our tab."""
-    window.python("with inside('VIEW_3D'): bpy.ops.screen.screen_full_area(use_hide_panels=False)")
+    """With our tab."""
+    window.python("show_editor('VIEW_3D')")
     window.wait_for("show_tab('VIEW_3D')")
 
 
@@ -41,6 +48,7 @@ def demo_scene(window: Window, backend: Path) -> str:
         "bpy.context.scene.sana_wm.preset = 'embedded_draft'\n"
         "look = area('VIEW_3D').spaces.active\n"
         "look.region_3d.view_perspective, look.region_3d.view_camera_zoom = 'CAMERA', 8\n"
+        "look.region_3d.view_camera_offset = 0.08, 0\n"
         f"bpy.ops.wm.save_as_mainfile(filepath={str(FILM)!r}); bpy.ops.wm.save_userpref()"
     )
     obstacle = window.ask("addon('shots').backend_obstacle()")
@@ -79,6 +87,8 @@ def generate_again(window: Window) -> str:
     window.wait_for("job().is_active")
     window.python("bpy.context.window_manager.sana_wm_view.is_live = True")
     window.wait_for("job().frames_made > 0 or job().is_done")
+    Buttons(window).scroll("down")
+    window.mouse_away()
     window.picture("live")
     window.wait_for("job().is_placed", patience_s=300)
     window.python(
@@ -104,7 +114,7 @@ def strip(window: Window) -> str:
 
 def show_sequencer(window: Window) -> None:
     """All its strips and our tab, with the last take active."""
-    window.python("area('VIEW_3D').type = 'SEQUENCE_EDITOR'")
+    window.python("show_editor('SEQUENCE_EDITOR')")
     window.python(
         "area('SEQUENCE_EDITOR').spaces.active.view_type = 'SEQUENCER'\n"
         "bpy.context.scene.sequence_editor.active_strip = takes()[-1]\n"
@@ -116,18 +126,19 @@ def show_sequencer(window: Window) -> None:
 
 def match(window: Window) -> str:
     """In words, and as a path beside the planned one, seen from the side."""
-    window.python("area('SEQUENCE_EDITOR').type = 'VIEW_3D'")
-    window.wait_for("show_tab('VIEW_3D')")
-    Buttons(window).press("sanawm.match_path()")
+    show_viewport(window)
+    buttons = Buttons(window)
+    buttons.press("sanawm.match_path()")
     window.wait_for("addon('compare.match_path').is_shown_of(job().folder)")
-    window.picture("panel")
     window.python(
         "from mathutils import Euler\n"
         "view = area('VIEW_3D').spaces.active.region_3d; view.view_perspective = 'PERSP'\n"
-        "view.view_rotation, view.view_distance = Euler((0.9, 0, 0.9)).to_quaternion(), 30\n"
+        "view.view_rotation, view.view_distance = Euler((1.0, 0, 0.7)).to_quaternion(), 7\n"
         "view.view_location = bpy.context.scene.camera.matrix_world.translation"
     )
-    window.picture("path")
+    buttons.scroll("down")
+    window.mouse_away()
+    window.picture()
     window.python(
         "view.view_perspective = 'CAMERA'; addon('compare.match_path').hide_match_path()\n"
         "bpy.context.window_manager.sana_wm_shows_check = False"

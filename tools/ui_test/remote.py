@@ -14,6 +14,7 @@ import traceback
 from pathlib import Path
 
 import bpy
+from bpy_extras.view3d_utils import location_3d_to_region_2d
 
 FOLDER = Path(__file__).resolve().parent
 EXTENSION = "bl_ext.user_default.sana_wm"
@@ -43,6 +44,11 @@ def inside(kind):
     return bpy.context.temp_override(window=window(), area=area(kind), region=region(kind))
 
 
+def show_editor(kind):
+    """In the largest area, whatever it shows now."""
+    max(window().screen.areas, key=lambda a: a.width * a.height).type = kind
+
+
 def show_tab(kind):
     """Our tab in an editor's sidebar; False until the sidebar has been drawn once."""
     area(kind).spaces.active.show_region_ui = True
@@ -60,6 +66,19 @@ def job():
 
 def takes():
     return addon("takes").all_takes(bpy.context.scene)
+
+
+def clip_box():
+    """Left, bottom, right and top of the scene's clip in the window, through its camera: FIT in its frame."""
+    scene, view, place = bpy.context.scene, area("VIEW_3D").spaces.active.region_3d, region("VIEW_3D")
+    matrix, frame = scene.camera.matrix_world, scene.camera.data.view_frame(scene=scene)
+    corners = [location_3d_to_region_2d(place, view, matrix @ corner) for corner in frame]
+    (left, right), (bottom, top) = ((min(edge), max(edge)) for edge in zip(*corners, strict=True))
+    width, height = job().folder.clip().image_size
+    scale = min((right - left) / width, (top - bottom) / height)
+    x, y = place.x + (left + right) / 2, place.y + (bottom + top) / 2
+    half = scale * width / 2, scale * height / 2
+    return [x - half[0], y - half[1], x + half[0], y + half[1]]
 
 
 def under_mouse(kind, part="UI"):

@@ -124,12 +124,23 @@ class Window:
         self.run("xdotool", "click", 1, "sleep", 0.5)
 
     def drag(self, start: tuple[int, int], end: tuple[int, int]) -> None:
+        """No faster than Blender can follow: it takes a button's press to be where the mouse is by then."""
         self.mouse_to(*start)
+        self._let_follow()
         self.run("xdotool", "mousedown", 1)
-        for share in np.linspace(0, 1, 9)[1:]:
+        for share in np.linspace(0, 1, 7):
+            self._let_follow()
             x, y = (round(a + (b - a) * share) for a, b in zip(start, end, strict=True))
-            self.run("xdotool", "mousemove", x, y, "sleep", 0.15)
-        self.run("xdotool", "mouseup", 1, "sleep", 0.5)
+            self.run("xdotool", "mousemove", x, y)
+        self._let_follow()
+        self.run("xdotool", "mouseup", 1)
+        self._let_follow()
+
+    def _let_follow(self) -> None:
+        """Until what happened so far has reached Blender."""
+        time.sleep(0.1)
+        self.python("pass")
+        self.python("pass")
 
     def key(self, keys: str, action: str = "key") -> None:
         """Keys as xdotool names them; action is key, keydown or keyup."""
