@@ -12,7 +12,7 @@ from . import (
     session,
     staleness,
 )
-from .compare import live, match_band, wipe
+from .compare import live, match_band, wipe, wireframe
 
 _PARTS = (
     properties,
@@ -23,6 +23,7 @@ _PARTS = (
     camera_check,
     match_band,
     wipe,
+    wireframe,
     live,
     staleness,
     session,

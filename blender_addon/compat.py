@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import bpy
+import gpu
 from bpy.types import Context, ImageFormatSettings, Scene, SequenceEditor, UILayout
 
 # From 4.5 on, a path property must say so, or the field turns red at the // of the .blend's folder.
@@ -86,6 +87,12 @@ def align_text(text: Any, across: str, along: str) -> None:
         text.anchor_x, text.anchor_y, text.alignment_x = across, along, across
     else:
         text.align_x, text.align_y = across, along
+
+
+def image_shader() -> gpu.types.GPUShader:
+    """Draws an image's texture, which is scene linear: before 5.0 the viewport's framebuffer makes sRGB of it."""
+    is_explicit = bpy.app.version >= (5, 0)
+    return gpu.shader.from_builtin("IMAGE_SCENE_LINEAR_TO_REC709_SRGB" if is_explicit else "IMAGE")
 
 
 def sequencer_scene(context: Context) -> Scene:

@@ -60,6 +60,11 @@ class ClipTime:
             compat.strip_content_start(strip), FPS / scene_fps(scene), takes.job_of(strip).clip().frame_count
         )
 
+    @property
+    def last(self) -> float:
+        """Scene frame of the clip's last frame."""
+        return self.start + (self.count - 1) / self.scale
+
     def frame_at(self, scene_frame: float) -> int:
         """The clip frame nearest to a scene frame; the first one before the clip, the last one behind it."""
         return min(max(int((scene_frame - self.start) * self.scale + 0.5), 0), self.count - 1)

@@ -15,6 +15,7 @@ from bpy.types import Object, Scene
 from ...backend.protocol import JobFolder, ProtocolError
 from .. import compat
 from ..sequencer import place_clip
+from .registration import clip_area
 
 MARK = "sana_wm_compares"
 BLENDS = {"DIFFERENCE": ("DIFFERENCE", 1.0), "HALF": ("ALPHA_OVER", 0.5)}
@@ -69,14 +70,6 @@ def remove_comparison(film: Scene) -> bool:
     return scene is not None
 
 
-def clip_area(size: tuple[int, int], clip_size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Where the clip lies in a picture of `size`: left, bottom, right, top in pixels, the same as FIT."""
-    scale = min(size[0] / clip_size[0], size[1] / clip_size[1])
-    width, height = clip_size[0] * scale, clip_size[1] * scale
-    left, bottom = (size[0] - width) / 2, (size[1] - height) / 2
-    return left, bottom, left + width, bottom + height
-
-
 def _camera(job: JobFolder) -> Object:
     name = job.source().camera
     camera = bpy.data.objects.get(name)
@@ -107,7 +100,7 @@ def _add_blockout(scene: Scene, film: Scene, camera: Object, take: Any, clip_siz
     compat.set_strip_start(strip, start)
     compat.set_strip_end(strip, end)
     size = film.render.resolution_x, film.render.resolution_y
-    left, bottom, _right, _top = clip_area(size, clip_size)
-    strip.crop.min_x = strip.crop.max_x = round(left)
-    strip.crop.min_y = strip.crop.max_y = round(bottom)
+    area = clip_area(size, clip_size)
+    strip.crop.min_x = strip.crop.max_x = round(area.left)
+    strip.crop.min_y = strip.crop.max_y = round(area.bottom)
     return strip

@@ -4,57 +4,82 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import bpy
 import gpu
 import numpy as np
 from bpy.app.handlers import persistent
-from bpy.types import Context, Image, Object, Region, RegionView3D, Scene, SpaceView3D
+from bpy.types import Context, Image, Region, RegionView3D, Scene, SpaceView3D
 from bpy_extras.view3d_utils import location_3d_to_region_2d
 from gpu_extras.batch import batch_for_shader
 
 from ...backend.protocol import JobFolder, ProtocolError
+from .. import compat
 from .looked_at import ClipTime
-from .stack import clip_area
+from .registration import ACROSS, WHOLE, Rectangle, clip_rectangle
 
 GRAB_PX = 12
+LINE_PX = 2.0
 _LINE_COLOUR = (1.0, 1.0, 1.0, 0.9)
-
-
-@dataclass(frozen=True)
-class Rectangle:
-    """In pixels of a region, from its lower left corner."""
-
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-    def share(self, x: float) -> float:
-        """Where x lies between left and right, 0..1."""
-        return min(max((x - self.left) / max(self.right - self.left, 1e-6), 0.0), 1.0)
-
-    def at(self, share: float) -> float:
-        return self.left + share * (self.right - self.left)
+_QUAD = ((0, 1, 2), (0, 2, 3))  # its two triangles
 
 
 @dataclass(eq=False)
 class Wipe:
-    """A wipe that is on.
+    """A wipe that is on. It knows data-blocks by their names, because an undo replaces them.
 
     Attributes:
-        split: share of the clip's width at which the line stands; the clip is left of it.
-        is_flipped: the whole clip is shown, as long as a key is held.
+        scene, camera, image: the shot's scene and camera, and the clip as Blender has it.
+        size: of the clip, pixels.
+        axis: ACROSS for an upright line with the clip left of it, UP for a level one with the clip below it.
+        split: share of the clip's width or height at which the line stands.
+        held: what is shown whole, as long as a key is held.
     """
 
-    scene: Scene
-    camera: Object
-    image: Image
+    scene: str
+    camera: str
+    image: str
+    movie: Path
     time: ClipTime
     size: tuple[int, int]
+    axis: int = ACROSS
     split: float = 0.5
-    is_flipped: bool = False
-    loaded_frame: int = -1
+    held: Literal["", "CLIP", "BLOCKOUT"] = ""
+    _texture: gpu.types.GPUTexture | None = None
+    _frame: int = -1  # of the clip, in the texture
+
+    @property
+    def is_flipped(self) -> bool:
+        return self.held != ""
+
+    def shown_share(self) -> float:
+        """How much of the clip is shown, from its left or lower edge on."""
+        return {"": self.split, "CLIP": 1.0, "BLOCKOUT": 0.0}[self.held]
+
+    def is_clip_at(self, rectangle: Rectangle, point: tuple[float, float]) -> bool:
+        """Whether the clip is on that side of the line."""
+        return rectangle.share(self.axis, point[self.axis]) < self.split
+
+    def is_near_line(self, rectangle: Rectangle, point: tuple[float, float]) -> bool:
+        off = abs(point[self.axis] - rectangle.at(self.axis, self.split))
+        return rectangle.contains(*point) and off <= GRAB_PX
+
+    def texture(self, scene: Scene) -> gpu.types.GPUTexture | None:
+        """The clip frame that belongs to the scene's frame, uploaded once; None if Blender cannot read it.
+
+        The texture is held here: Blender frees its own after a while, and would then load another frame.
+        """
+        frame, image = self.time.frame_at(scene.frame_current_final), bpy.data.images.get(self.image)
+        if frame != self._frame and image is not None:
+            image.gl_free()
+            try:
+                image.gl_load(frame=frame + 1)  # Blender counts a movie's frames from 1
+            except RuntimeError:
+                return None
+            self._texture, self._frame = gpu.texture.from_image(image), frame
+        return self._texture
 
 
 active: Wipe | None = None
@@ -73,12 +98,8 @@ def start(scene: Scene, job: JobFolder) -> Wipe:
     camera = bpy.data.objects.get(name)
     if camera is None or camera.type != "CAMERA":
         raise ProtocolError(f"The camera {name} of {job.name} is not in this file any more.")
-    image = bpy.data.images.load(str(job.clip_mp4), check_existing=False)
-    if image.source != "MOVIE" or image.size[0] == 0:
-        bpy.data.images.remove(image)
-        raise ProtocolError(f"Blender cannot read {job.clip_mp4}; generate the shot again.")
-    image.name = f"Wipe {job.name}"
-    active = Wipe(scene, camera, image, time, tuple(image.size))
+    image = _load(job.clip_mp4)
+    active = Wipe(scene.name, name, image.name, job.clip_mp4, time, tuple(image.size))
     _handle = SpaceView3D.draw_handler_add(_draw, (), "WINDOW", "POST_PIXEL")
     return active
 
@@ -88,38 +109,21 @@ def stop() -> None:
     global active, _handle
     if _handle is not None:
         SpaceView3D.draw_handler_remove(_handle, "WINDOW")
-    if active is not None:
-        try:
-            bpy.data.images.remove(active.image)
-        except ReferenceError:  # an undo took it
-            pass
+    image = bpy.data.images.get(active.image) if active is not None else None
+    if image is not None:
+        bpy.data.images.remove(image)
     active = _handle = None
-
-
-def clip_rectangle(corners: np.ndarray, clip_size: tuple[int, int]) -> Rectangle:
-    """Where the clip lies in the camera's frame: cut from its middle.
-
-    Args:
-        corners: (4, 2) of the camera's frame in a region, pixels.
-    """
-    (left, bottom), (right, top) = corners.min(0), corners.max(0)
-    inner = clip_area((right - left, top - bottom), clip_size)
-    return Rectangle(left + inner[0], bottom + inner[1], left + inner[2], bottom + inner[3])
-
-
-def shown_share(wipe: Wipe) -> float:
-    """How much of the clip is shown, from its left edge on."""
-    return 1.0 if wipe.is_flipped else wipe.split
 
 
 def rectangle_in(region: Region, view: RegionView3D, wipe: Wipe) -> Rectangle | None:
     """Where the clip is in a viewport; None if it does not look through the shot's camera."""
-    if view.view_perspective != "CAMERA":
+    scene, camera = bpy.data.scenes.get(wipe.scene), bpy.data.objects.get(wipe.camera)
+    if view.view_perspective != "CAMERA" or scene is None or camera is None:
         return None
-    place = wipe.camera.matrix_world
+    place = camera.matrix_world.normalized()  # a camera's scale does not count
     corners = [
         location_3d_to_region_2d(region, view, place @ corner)
-        for corner in wipe.camera.data.view_frame(scene=wipe.scene)
+        for corner in camera.data.view_frame(scene=scene)
     ]
     if any(corner is None for corner in corners):
         return None
@@ -129,68 +133,86 @@ def rectangle_in(region: Region, view: RegionView3D, wipe: Wipe) -> Rectangle | 
 def rectangle_at(context: Context, wipe: Wipe) -> Rectangle | None:
     """The same for the viewport of a context, whose scene and camera must be the shot's."""
     space = context.space_data
-    if context.scene != wipe.scene or space is None or space.type != "VIEW_3D":
+    if context.scene.name != wipe.scene or space is None or space.type != "VIEW_3D":
         return None
     looks_through = space.camera if space.use_local_camera else context.scene.camera
-    if looks_through != wipe.camera or context.region_data is None:
+    if looks_through is None or looks_through.name != wipe.camera or context.region_data is None:
         return None
     return rectangle_in(context.region, context.region_data, wipe)
 
 
-def _texture(wipe: Wipe) -> gpu.types.GPUTexture:
-    """The clip's current frame; uploaded once for each frame. Blender counts a movie's frames from 1."""
-    frame = wipe.time.frame_at(wipe.scene.frame_current_final)
-    if frame != wipe.loaded_frame:
-        wipe.image.gl_free()
-        wipe.image.gl_load(frame=frame + 1)
-        wipe.loaded_frame = frame
-    return gpu.texture.from_image(wipe.image)
+def draw(wipe: Wipe, scene: Scene, rectangle: Rectangle) -> None:
+    """The clip's side, and the line; the other side is left as it is."""
+    texture, share = wipe.texture(scene), wipe.shown_share()
+    if texture is None:
+        return
+    if share > 0:
+        shader = compat.image_shader()
+        shader.uniform_sampler("image", texture)
+        places, uvs = (whole.part(wipe.axis, share).corners() for whole in (rectangle, WHOLE))
+        quad = batch_for_shader(shader, "TRIS", {"pos": places, "texCoord": uvs}, indices=_QUAD)
+        quad.draw(shader)
+    if not wipe.is_flipped:
+        _draw_line(wipe, rectangle)
 
 
 def _draw() -> None:
-    wipe = active
-    rectangle = rectangle_at(bpy.context, wipe) if wipe is not None else None
-    if rectangle is None:
-        return
-    share = shown_share(wipe)
-    edge = rectangle.at(share)
-    shader = gpu.shader.from_builtin("IMAGE_SCENE_LINEAR_TO_REC709_SRGB")
-    corners = [
-        (rectangle.left, rectangle.bottom), (edge, rectangle.bottom), (edge, rectangle.top),
-        (rectangle.left, rectangle.top),
-    ]  # fmt: skip
-    places = [(0, 0), (share, 0), (share, 1), (0, 1)]
-    shader.uniform_sampler("image", _texture(wipe))
-    batch_for_shader(shader, "TRI_FAN", {"pos": corners, "texCoord": places}).draw(shader)
-    if not wipe.is_flipped:
-        _draw_line(edge, rectangle)
+    rectangle = rectangle_at(bpy.context, active) if active is not None else None
+    if rectangle is not None:
+        draw(active, bpy.context.scene, rectangle)
 
 
-def _draw_line(x: float, rectangle: Rectangle) -> None:
-    middle, grip = (rectangle.bottom + rectangle.top) / 2, GRAB_PX / 2
-    lines = [(x, rectangle.bottom), (x, rectangle.top)]
-    for side in (-1, 1):  # two arrow heads, to be dragged
-        tip = (x + side * 2 * grip, middle)
-        lines += [tip, (x + side * grip, middle + grip), tip, (x + side * grip, middle - grip)]
+def _draw_line(wipe: Wipe, rectangle: Rectangle) -> None:
+    """With two arrow heads in its middle, to be dragged."""
+    along, grip = 1 - wipe.axis, GRAB_PX / 2
+    line, middle = rectangle.at(wipe.axis, wipe.split), rectangle.at(along, 0.5)
+    ends = [(0.0, rectangle.at(along, 0) - middle), (0.0, rectangle.at(along, 1) - middle)]
+    for side in (-1, 1):
+        tip = (side * 2 * grip, 0.0)
+        ends += [tip, (side * grip, grip), tip, (side * grip, -grip)]
+    points = np.zeros((len(ends), 3), np.float32)
+    points[:, [wipe.axis, along]] = np.array(ends) + (line, middle)
     shader = gpu.shader.from_builtin("POLYLINE_UNIFORM_COLOR")
     shader.uniform_float("viewportSize", gpu.state.viewport_get()[2:])
-    shader.uniform_float("lineWidth", 2.0)
+    shader.uniform_float("lineWidth", LINE_PX)
     shader.uniform_float("color", _LINE_COLOUR)
-    places = np.array([(*point, 0.0) for point in lines], np.float32)
     gpu.state.blend_set("ALPHA")
-    batch_for_shader(shader, "LINES", {"pos": places}).draw(shader)
+    batch_for_shader(shader, "LINES", {"pos": points}).draw(shader)
     gpu.state.blend_set("NONE")
 
 
+def _load(movie: Path) -> Image:
+    image = bpy.data.images.load(str(movie), check_existing=False)
+    if image.source != "MOVIE" or image.size[0] == 0:
+        bpy.data.images.remove(image)
+        raise ProtocolError(f"Blender cannot read {movie}; generate the shot again.")
+    image.name = f"Wipe {movie.parent.name}"
+    return image
+
+
 @persistent
-def _forget(_path: str) -> None:
+def _stop_with_file(_path: str) -> None:
     stop()
 
 
+@persistent
+def _load_again(_scene: Scene) -> None:
+    """An undo takes the image, which no undo step knows."""
+    if active is not None and active.image not in bpy.data.images:
+        try:
+            active.image = _load(active.movie).name
+        except (ProtocolError, RuntimeError):  # the clip was deleted
+            stop()
+
+
 def register() -> None:
-    bpy.app.handlers.load_pre.append(_forget)
+    bpy.app.handlers.load_pre.append(_stop_with_file)
+    for handlers in (bpy.app.handlers.undo_post, bpy.app.handlers.redo_post):
+        handlers.append(_load_again)
 
 
 def unregister() -> None:
     stop()
-    bpy.app.handlers.load_pre.remove(_forget)
+    for handlers in (bpy.app.handlers.undo_post, bpy.app.handlers.redo_post):
+        handlers.remove(_load_again)
+    bpy.app.handlers.load_pre.remove(_stop_with_file)

@@ -9,9 +9,9 @@ from bpy.types import Context, Operator
 
 from ...backend.protocol import JobFolder, ProtocolError
 from .. import paths, takes
-from ..compare import review, stack, wireframe
+from ..compare import review, stack, viewport, wireframe
 from ..compare.looked_at import job_looked_at
-from ..compare.overlay import hide_overlay, show_overlay, shown_overlay
+from ..compare.overlay import show_overlay, shown_overlay
 from ..compat import look_at_in_sequencer, sequencer_scene
 
 
@@ -49,12 +49,11 @@ class SANAWM_OT_overlay(_ComparesAClip, Operator):
     bl_description = "Show the clip in front of the blockout, through its camera; again to hide it"
 
     def use(self, context: Context, job: JobFolder) -> None:
-        shown = shown_overlay(context.scene)
-        if shown is not None:
-            hide_overlay(shown)
-            return
-        show_overlay(context.scene, job)
-        wireframe.look_through_camera(context)
+        is_off = shown_overlay(context.scene) is None or wireframe.is_on(context)
+        viewport.leave_all(context)
+        if is_off:
+            show_overlay(context.scene, job)
+            viewport.look_through_camera(context, job)
 
 
 class SANAWM_OT_wireframe(_ComparesAClip, Operator):
@@ -65,10 +64,11 @@ class SANAWM_OT_wireframe(_ComparesAClip, Operator):
     )
 
     def use(self, context: Context, job: JobFolder) -> None:
-        if wireframe.is_on(context):
-            wireframe.switch_off(context)
-        else:
+        is_off = not wireframe.is_on(context)
+        viewport.leave_all(context)
+        if is_off:
             wireframe.switch_on(context, job)
+            viewport.look_through_camera(context, job)
 
 
 class SANAWM_OT_compare_stack(_ComparesAClip, Operator):
@@ -135,7 +135,9 @@ class SANAWM_OT_contact_sheet(Operator):
 class SANAWM_OT_burn_in(_ComparesAClip, Operator):
     bl_idname = "sanawm.burn_in"
     bl_label = "Review Clip"
-    bl_description = "Write the clip with shot, take, seed, preset, lens and timecode in the picture, beside its job"
+    bl_description = (
+        "Write the clip with shot, take, seed, preset, lens and timecode in the picture, beside its job"
+    )
     bl_options = {"INTERNAL"}
 
     def use(self, context: Context, job: JobFolder) -> None:
