@@ -55,6 +55,7 @@ def compare(film: Scene, job: JobFolder, blend: str) -> Scene:
         _read_as_viewed(take, scene)
         blockout = _add_blockout(scene, film, camera, take, job.clip().image_size)
         blockout.blend_type, blockout.blend_alpha = BLENDS[blend]
+        scene.sequence_editor.active_strip = take  # the panel goes on showing it
     except BaseException:
         bpy.data.scenes.remove(scene)
         raise

@@ -149,6 +149,11 @@ def test_a_comparison_goes_away_and_leaves_the_film_as_it_was(film_scene, addon,
     assert editor is None or not addon("compat").strips(editor)
 
 
+def test_the_panel_of_the_take_stays_in_sight(film_scene, addon, blockout_job):
+    scene = addon("compare.stack").compare(film_scene, blockout_job(24), "DIFFERENCE")
+    assert addon("takes").is_take(scene.sequence_editor.active_strip)
+
+
 def test_without_its_camera_there_is_nothing_to_compare(film_scene, addon, protocol, blockout_job):
     job = blockout_job(24)
     film_scene.camera.name = "Gone"

@@ -85,19 +85,9 @@ def _sheet(window: Window, output: Path) -> None:
         (small / picture.name).write_bytes(picture.read_bytes())
     inside = chroot.FOLDER / "small"
     names = [inside / picture.name for picture in window.taken]
-    look = [
-        "-label",
-        "%t",
-        "-tile",
-        "4x",
-        "-geometry",
-        "480x381+6+6",
-        "-background",
-        "#202020",
-        "-fill",
-        "white",
-    ]
-    window.run("montage", *look, *names, chroot.FOLDER / "sheet.png")
+    tiles = ["-font", "DejaVu-Sans", "-label", "%t", "-tile", "4x", "-geometry", "480x381+6+6"]
+    colours = ["-background", "#202020", "-fill", "white"]
+    window.run("montage", *tiles, *colours, *names, chroot.FOLDER / "sheet.png")
     (output / "sheet.png").write_bytes((window.folder / "sheet.png").read_bytes())
 
 

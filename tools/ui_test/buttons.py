@@ -17,8 +17,8 @@ from .window import SCREEN, Window
 _SMALLEST_PX, _TALLEST_PX = 12, 60
 _LIKE = 3
 _SCREENFULS = 6
-_HEADER_PX = 34
-_GRIP_PX = (28, 40)  # height and width of a panel's upper right corner
+_HEADER_PX = (16, 32)  # between these
+_PANEL_EDGE_PX = 5  # in from the sidebar's edge, a panel shows nothing but its colour
 
 
 class Buttons:
@@ -74,24 +74,15 @@ class Buttons:
         return x, x + width, bottom - height, bottom
 
     def open_panels(self) -> None:
-        """Opens every closed panel of the sidebar but the last, by its header."""
-        left, right, top, bottom = self._sidebar()
-        self.scroll("up")
+        """Opens every closed panel that is in sight, by its header."""
+        left, _right, top, bottom = self._sidebar()
         for _ in range(_SCREENFULS):
-            headers = self._headers(self.window.pixels()[top:bottom, left:right])
-            closed = [y for y, below in zip(headers, headers[1:], strict=False) if below - y < _HEADER_PX]
+            closed = _closed_panels(self.window.pixels()[top:bottom, left + _PANEL_EDGE_PX])
             if not closed:
                 return
-            self.window.click(left + _HEADER_PX, top + closed[0])
+            self.window.click(left + 4 * _PANEL_EDGE_PX, top + closed[0])
             self.window.mouse_away()
-
-    def _headers(self, pixels: np.ndarray) -> list[int]:
-        """Where panels begin, from the top: at every grip that looks like the first."""
-        strip = pixels[:, -_GRIP_PX[1] :]
-        grip = strip[: _GRIP_PX[0]]
-        alike = cv2.matchTemplate(strip, grip, cv2.TM_SQDIFF_NORMED)[:, 0]
-        places = np.flatnonzero(alike < 0.02)
-        return [int(y) + _GRIP_PX[0] // 2 for y in places if alike[y] == alike[max(0, y - 8) : y + 9].min()]
+            self.window.redraw()
 
     def scroll(self, direction: str, clicks: int = 40) -> None:
         """Turns the wheel over the sidebar, as far as it goes by default."""
@@ -114,3 +105,19 @@ class Buttons:
                 if width >= _SMALLEST_PX and _SMALLEST_PX <= height <= _TALLEST_PX:
                     found.append((int(left + width // 2), int(top + height // 2)))
         return sorted(found, key=lambda place: (place[1], place[0]))
+
+
+def _closed_panels(edge: np.ndarray) -> list[int]:
+    """The middle of every panel of which only the header shows.
+
+    Args:
+        edge: (H, 3) pixels down the sidebar, where a panel shows nothing but itself.
+    """
+    colours, counts = np.unique(edge, axis=0, return_counts=True)
+    is_panel = (edge == colours[counts.argmax()]).all(1).astype(int)
+    steps = np.diff(is_panel, prepend=0, append=0)
+    starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
+    low, high = _HEADER_PX
+    return [
+        int(start + end) // 2 for start, end in zip(starts, ends, strict=True) if low < end - start < high
+    ]
