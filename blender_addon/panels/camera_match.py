@@ -13,8 +13,8 @@ from ..compare.match_path import is_shown_of
 from ..compare.stretches import STRETCH_S, Stretch, stretches
 from .parts import SidebarPanel, draw_sentence
 
-# Of the button that goes to a moment.
-_JUMP_PX = 55
+# Of the button that goes to a moment, and of the box around the lines.
+_JUMP_PX = 90
 
 
 class SANAWM_PT_camera_match(SidebarPanel, Panel):

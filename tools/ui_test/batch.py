@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from .buttons import Buttons
 from .chroot import UiTestError
-from .first_clip import FILM, fill_window
+from .first_clip import FILM, fill_window, show_sequencer, show_viewport
 from .window import Window
 
 _SHOTS = 3
@@ -37,20 +37,25 @@ def generate_all(window: Window) -> str:
     buttons = Buttons(window)
     buttons.open_panels()
     buttons.press("sanawm.generate_shots(which='ALL')")
-    window.wait_for(f"sum(job is not None and job.is_active for job in {_LATEST}) >= {_SHOTS - 1}")
-    return window.ask(f"', '.join(f'{{job.name}} {{job.record.state}}' for job in {_LATEST} if job)")
+    window.wait_for(f"all(job is not None for job in {_LATEST})")
+    buttons.scroll("down")
+    window.mouse_away()
+    return window.ask(f"', '.join(f'{{job.name}} {{job.record.state}}' for job in {_LATEST})")
 
 
 def wait_for_all(window: Window) -> str:
-    window.wait_for(f"all(job is not None and job.is_settled for job in {_LATEST})", patience_s=300)
+    """Three new takes in the sequencer."""
+    window.wait_for(f"all(job.is_settled for job in {_LATEST})", patience_s=300)
     troubles = window.ask(f"[job.trouble or job.record.reason for job in {_LATEST} if not job.is_placed]")
     if troubles:
         raise UiTestError(f"Not every clip was placed: {troubles}")
+    show_sequencer(window)
     return f"in the sequencer: {', '.join(_takes(window))}"
 
 
 def quit_blender(window: Window) -> str:
     """By its key, after saving."""
+    show_viewport(window)
     window.picture()
     window.python("bpy.ops.wm.save_mainfile()")
     window.mouse_away()

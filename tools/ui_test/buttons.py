@@ -18,7 +18,7 @@ _SMALLEST_PX, _TALLEST_PX = 12, 60
 _LIKE = 3
 _SCREENFULS = 6
 _HEADER_PX = (16, 32)  # between these
-_PANEL_EDGE_PX = 5  # in from the sidebar's edge, a panel shows nothing but its colour
+_PANEL_EDGE_PX = 12  # in from the sidebar, where a panel shows nothing but its colour
 
 
 class Buttons:
