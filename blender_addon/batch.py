@@ -76,7 +76,7 @@ def submit_all(
     """
     outcome = Outcome()
     for settings in wanted:
-        if sum(shot.code == settings.code for shot in listed(settings.id_data)) > 1:
+        if sum(shot.code == settings.code for shot in shots_of(settings.id_data)) > 1:
             outcome.left_out.append((settings.code, "another shot has this code; give each its own."))
             continue
         if is_being_made(settings):
@@ -94,18 +94,18 @@ def is_being_made(settings: SANAWM_PG_shot) -> bool:
     return job is not None and job.is_active
 
 
-def listed(scene: Scene) -> list[SANAWM_PG_shot]:
+def shots_of(scene: Scene) -> list[SANAWM_PG_shot]:
     """The shots of the list, or the scene's own where there is no list."""
     return list(scene.sana_wm_shots) or [scene.sana_wm]
 
 
 def selected(scene: Scene) -> list[SANAWM_PG_shot]:
-    return [shot for shot in listed(scene) if shot.is_selected]
+    return [shot for shot in shots_of(scene) if shot.is_selected]
 
 
 def failed(scene: Scene) -> list[SANAWM_PG_shot]:
     """Shots whose last job ended without a clip."""
-    return [shot for shot in listed(scene) if (job := _latest(shot)) and job.record.state in WENT_WRONG]
+    return [shot for shot in shots_of(scene) if (job := _latest(shot)) and job.record.state in WENT_WRONG]
 
 
 def stale(context: Context) -> tuple[list[SANAWM_PG_shot], list[tuple[str, str]]]:
@@ -117,7 +117,7 @@ def stale(context: Context) -> tuple[list[SANAWM_PG_shot], list[tuple[str, str]]
         The shots, and those that could not be looked at: code and reason.
     """
     found, unknown = [], []
-    for settings in listed(context.scene):
+    for settings in shots_of(context.scene):
         if is_being_made(settings):
             continue
         job = last_clip(settings)

@@ -139,7 +139,7 @@ def _read(scene: Scene, path: Path) -> int:
 
 
 def _chosen(scene: Scene, arguments: argparse.Namespace) -> list[SANAWM_PG_shot]:
-    listed = batch.listed(scene)
+    listed = batch.shots_of(scene)
     if arguments.shots:
         by_code = {shot.code: shot for shot in listed}
         codes = [code.strip() for code in arguments.shots.split(",")]
@@ -161,7 +161,7 @@ def _chosen(scene: Scene, arguments: argparse.Namespace) -> list[SANAWM_PG_shot]
 
 def _list(scene: Scene, arguments: argparse.Namespace) -> int:
     wrong = 0
-    for settings in batch.listed(scene):
+    for settings in batch.shots_of(scene):
         try:
             row = row_of(settings)
         except ProtocolError as error:

@@ -8,11 +8,9 @@ import math
 from bpy.types import Context, Object, Scene
 
 from ..backend.protocol import FPS, ProtocolError, limits
-from . import camera, camera_check, camera_motion, timeline
+from . import camera, camera_check, camera_motion, shot_list, timeline
 from .camera_check import Report
 from .properties import SANAWM_PG_shot, presets, shot_settings
-from .shot_codes import next_code
-from .shot_list import copy_settings
 
 # Gentle to the eye of the check, with a little room for its sampling.
 _MARGIN = 1.01
@@ -125,26 +123,22 @@ def split(context: Context, frame: int) -> str:
     new_end = frame - 1
     if _last_sample_lies_at(settings, frame) and _jumps_at(context, frame):
         new_end -= 1  # a clip that fills the range to its end would show the frame behind it
-    shots, index = scene.sana_wm_shots, min(scene.sana_wm_shot_index, len(scene.sana_wm_shots) - 1)
-    if not shots:
+    if not scene.sana_wm_shots:
         settings.range_source, settings.frame_start, settings.frame_end = "CUSTOM", start, new_end
         camera_check.look(context)
         return (
             f"The shot ends at frame {new_end} now. The rest, frames {frame} to {end}, is in no shot: "
             "the scene has no shot list."
         )
-    rest = shots.add()
-    settings = shots[index]  # adding may have moved it
-    copy_settings(settings, rest)
-    rest.code = next_code(settings.code, {shot.code for shot in shots})
+    shot_list.duplicate(scene)
+    rest_index = shot_list.active_index(scene)
+    settings, rest = scene.sana_wm_shots[rest_index - 1], scene.sana_wm_shots[rest_index]
     rest.range_source, rest.frame_start, rest.frame_end = "CUSTOM", frame, end
     rest.first_frame_source = "RENDER"  # the chosen picture shows where the first part begins
-    code = rest.code
     settings.range_source, settings.frame_start, settings.frame_end = "CUSTOM", start, new_end
-    shots.move(len(shots) - 1, index + 1)
-    scene.sana_wm_shot_index = index
+    scene.sana_wm_shot_index = rest_index - 1
     camera_check.look(context)
-    return f"The shot ends at frame {new_end} now, and {code} films frames {frame} to {end}."
+    return f"The shot ends at frame {new_end} now, and {rest.code} films frames {frame} to {end}."
 
 
 def _checked(context: Context) -> tuple[SANAWM_PG_shot, Report, Object]:

@@ -17,6 +17,7 @@ from bpy.types import Scene
 
 from ..backend.protocol import FPS, Clip, JobFolder, ProtocolError, Source
 from . import compat
+from .clip_time import ClipTime
 from .timeline import scene_fps
 
 MAX_CHANNEL = 128
@@ -75,10 +76,10 @@ def clip_extent(clip: Clip, source: Source, fps: float) -> tuple[int, int]:
 
     Delivered frame 0 shows camera sample `pose_offset`; the strip begins on the whole frame nearest to it.
     """
-    start = source.frame_start + clip.pose_offset / FPS * fps
-    clip_end = start + clip.frame_count / FPS * fps
+    time = ClipTime.of(source, clip.pose_offset, clip.frame_count, fps)
+    clip_end = time.scene_frame(clip.frame_count / FPS)
     shot_end = source.frame_start + (source.frame_end - source.frame_start + 1) / source.scene_fps * fps
-    first = round(start)
+    first = round(time.start)
     # A hair above, so that the rounding of 23.976 does not cost a frame.
     return first, max(first + 1, math.floor(min(clip_end, shot_end) + 1e-3))
 

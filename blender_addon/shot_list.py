@@ -45,7 +45,8 @@ def add_shot(scene: Scene, code: str, like: SANAWM_PG_shot) -> SANAWM_PG_shot:
     """Append a shot that is set up like another one, and make it the active one."""
     settings = _settings(like)  # read before the list grows, which may move `like` in memory
     shot = scene.sana_wm_shots.add()
-    _set(shot, settings)
+    for name, value in settings.items():
+        setattr(shot, name, value)
     shot.code = code
     scene.sana_wm_shot_index = len(scene.sana_wm_shots) - 1
     return shot
@@ -60,19 +61,10 @@ def duplicate(scene: Scene) -> None:
     scene.sana_wm_shot_index = index + 1
 
 
-def copy_settings(source: SANAWM_PG_shot, target: SANAWM_PG_shot) -> None:
-    """Everything but the code and the remembered jobs."""
-    _set(target, _settings(source))
-
-
 def _settings(source: SANAWM_PG_shot) -> dict[str, Any]:
+    """Everything but the code and the remembered jobs."""
     kept = (prop for prop in source.bl_rna.properties if not prop.is_readonly)
     return {p.identifier: getattr(source, p.identifier) for p in kept if p.identifier not in _NOT_COPIED}
-
-
-def _set(target: SANAWM_PG_shot, settings: dict[str, Any]) -> None:
-    for name, value in settings.items():
-        setattr(target, name, value)
 
 
 def fix_camera(shot: SANAWM_PG_shot) -> None:

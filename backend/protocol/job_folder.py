@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from . import atomic
 from .blockout import Blockout
@@ -147,9 +148,7 @@ class JobFolder:
         Raises:
             ProtocolError: shot.json is missing or damaged.
         """
-        record = atomic.read_json(self.shot_json)
-        check_schema_version(record, self.shot_json.name)
-        return from_record(Source, record.get("source"), "The shot's source")
+        return from_record(Source, self._shot_record().get("source"), "The shot's source")
 
     def shot_preset(self) -> Preset:
         """How the clip is made, without the rest of the shot.
@@ -157,9 +156,12 @@ class JobFolder:
         Raises:
             ProtocolError: shot.json is missing or damaged.
         """
+        return Preset.from_record(self._shot_record().get("preset"))
+
+    def _shot_record(self) -> dict[str, Any]:
         record = atomic.read_json(self.shot_json)
         check_schema_version(record, self.shot_json.name)
-        return Preset.from_record(record.get("preset"))
+        return record
 
     def fingerprint(self) -> dict[str, str]:
         """What the shot was made from, see `fingerprint.py`; empty for jobs from before it was kept."""

@@ -10,11 +10,11 @@ import bpy
 import bpy.utils.previews
 from bpy.types import Scene
 
-from ...backend.protocol import FPS, ProtocolError
+from ...backend.protocol import ProtocolError
 from .. import session
+from ..clip_time import ClipTime
 from ..followed_job import FollowedJob
 from ..timeline import scene_fps
-from .looked_at import ClipTime
 from .overlay import lay_over, show_overlay, shown_overlay
 
 _previews: bpy.utils.previews.ImagePreviewCollection | None = None
@@ -58,14 +58,12 @@ def follow(scene: Scene) -> None:
 
 
 def _show_growing(scene: Scene, job: FollowedJob) -> None:
-    clip, source = job.growing_clip, job.folder.source()
     # Blender keeps the file open; a copy leaves the worker's own alone, on Windows as well.
     copy = Path(bpy.app.tempdir) / f"{job.name}-{job.frames_made}.mp4"
-    shutil.copyfile(clip, copy)
-    fps = scene_fps(scene)
+    shutil.copyfile(job.growing_clip, copy)
     offset = job.folder.shot_preset().pose_offset
-    time = ClipTime(source.frame_start + offset / FPS * fps, FPS / fps, job.frames_made)
-    lay_over(source.camera, copy, time, job.name)
+    time = ClipTime.of(job.folder.source(), offset, job.frames_made, scene_fps(scene))
+    lay_over(job.folder, copy, time)
 
 
 def register() -> None:

@@ -9,8 +9,8 @@ from bpy.types import Object, Scene
 from ...backend.protocol import FPS, CameraMatch, JobFolder, ProtocolError
 from ...backend.protocol.camera_sampling import Recorded
 from .. import camera, camera_exchange, draw_path, verdicts
+from ..clip_time import ClipTime
 from ..draw_path import Lines, camera_lines
-from .looked_at import ClipTime
 
 PLANNED, ESTIMATED = "planned", "estimated"
 _PLANNED_COLOUR = (0.75, 0.75, 0.75, 0.8)

@@ -9,8 +9,9 @@ from pathlib import Path
 import bpy
 from bpy.types import Camera, CameraBackgroundImage, Scene
 
-from ...backend.protocol import JobFolder, ProtocolError
-from .looked_at import ClipTime
+from ...backend.protocol import JobFolder
+from ..clip_time import ClipTime
+from .looked_at import filming_camera, load_movie
 
 _MARK = "sana_wm_overlay"
 ALPHA = 0.5
@@ -39,24 +40,22 @@ def show_overlay(scene: Scene, job: JobFolder) -> CameraBackgroundImage:
     Raises:
         ProtocolError: the job has no clip, Blender cannot read it, or its camera is not in the file.
     """
-    time = ClipTime.of_job(job, scene)
-    return lay_over(job.source().camera, job.clip_mp4, time, job.name)
+    return lay_over(job, job.clip_mp4, ClipTime.of_job(job, scene))
 
 
-def lay_over(camera_name: str, movie: Path, time: ClipTime, job_name: str) -> CameraBackgroundImage:
-    """Show a movie in front of what a camera sees; its opacity stays as the artist has set it.
+def lay_over(job: JobFolder, movie: Path, time: ClipTime) -> CameraBackgroundImage:
+    """Show a movie in front of what the job's camera sees; its opacity stays as the artist has set it.
 
     Raises:
         ProtocolError: Blender cannot read the movie, or the camera is not in the file.
     """
-    filmed_by = bpy.data.objects.get(camera_name)
-    if filmed_by is None or filmed_by.type != "CAMERA":
-        raise ProtocolError(f"The camera {camera_name} of {job_name} is not in this file any more.")
-    camera, background = filmed_by.data, overlay_of(filmed_by.data)
+    camera = filming_camera(job).data
+    background = overlay_of(camera)
     if background is None:
         background = camera.background_images.new()
         background.alpha = ALPHA
-    before, background.image = background.image, _movie(movie)
+    before, background.image = background.image, load_movie(movie, check_existing=True)
+    background.image[_MARK] = True
     if before is not None and before != background.image and not before.users:
         bpy.data.images.remove(before)
     background.source = "IMAGE"
@@ -71,15 +70,6 @@ def hide_overlay(camera: Camera) -> None:
     background = overlay_of(camera)
     if background is not None:
         background.show_background_image = False
-
-
-def _movie(path: Path) -> bpy.types.Image:
-    image = bpy.data.images.load(str(path), check_existing=True)
-    if image.source != "MOVIE" or image.size[0] == 0:
-        bpy.data.images.remove(image)
-        raise ProtocolError(f"Blender cannot read {path}; generate the shot again.")
-    image[_MARK] = True
-    return image
 
 
 def _keep_time(camera: Camera, background: CameraBackgroundImage, time: ClipTime) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import bpy
 from bpy.types import Object, Scene
 
-from ...backend.protocol import JobFolder, ProtocolError
+from ...backend.protocol import JobFolder
 from .. import compat
 from ..sequencer import place_clip
+from .looked_at import filming_camera
 from .registration import clip_area
 
 MARK = "sana_wm_compares"
@@ -41,7 +42,7 @@ def compare(film: Scene, job: JobFolder, blend: str) -> Scene:
     Raises:
         ProtocolError: the job has no clip, Blender cannot read it, or its camera is not in the file.
     """
-    camera = _camera(job)
+    camera = filming_camera(job)
     remove_comparison(film)
     scene = bpy.data.scenes.new(f"Compare {job.name}")
     try:
@@ -69,14 +70,6 @@ def remove_comparison(film: Scene) -> bool:
     if scene is not None:
         bpy.data.scenes.remove(scene)
     return scene is not None
-
-
-def _camera(job: JobFolder) -> Object:
-    name = job.source().camera
-    camera = bpy.data.objects.get(name)
-    if camera is None or camera.type != "CAMERA":
-        raise ProtocolError(f"The camera {name} of {job.name} is not in this file any more.")
-    return camera
 
 
 def _see_as(scene: Scene, film: Scene) -> None:

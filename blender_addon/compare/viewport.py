@@ -7,8 +7,8 @@ import bpy
 from bpy.types import Context, SpaceView3D
 
 from ...backend.protocol import JobFolder
+from ..clip_time import ClipTime
 from . import wipe, wireframe
-from .looked_at import ClipTime
 from .overlay import hide_overlay, shown_overlay
 
 

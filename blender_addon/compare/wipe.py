@@ -17,7 +17,8 @@ from gpu_extras.batch import batch_for_shader
 
 from ...backend.protocol import JobFolder, ProtocolError
 from .. import compat
-from .looked_at import ClipTime
+from ..clip_time import ClipTime
+from .looked_at import filming_camera, load_movie
 from .registration import ACROSS, WHOLE, Rectangle, clip_rectangle
 
 GRAB_PX = 12
@@ -94,12 +95,9 @@ def start(scene: Scene, job: JobFolder) -> Wipe:
     """
     global active, _handle
     stop()
-    time, name = ClipTime.of_job(job, scene), job.source().camera
-    camera = bpy.data.objects.get(name)
-    if camera is None or camera.type != "CAMERA":
-        raise ProtocolError(f"The camera {name} of {job.name} is not in this file any more.")
+    time, camera = ClipTime.of_job(job, scene), filming_camera(job)
     image = _load(job.clip_mp4)
-    active = Wipe(scene.name, name, image.name, job.clip_mp4, time, tuple(image.size))
+    active = Wipe(scene.name, camera.name, image.name, job.clip_mp4, time, tuple(image.size))
     _handle = SpaceView3D.draw_handler_add(_draw, (), "WINDOW", "POST_PIXEL")
     return active
 
@@ -182,10 +180,7 @@ def _draw_line(wipe: Wipe, rectangle: Rectangle) -> None:
 
 
 def _load(movie: Path) -> Image:
-    image = bpy.data.images.load(str(movie), check_existing=False)
-    if image.source != "MOVIE" or image.size[0] == 0:
-        bpy.data.images.remove(image)
-        raise ProtocolError(f"Blender cannot read {movie}; generate the shot again.")
+    image = load_movie(movie, check_existing=False)
     image.name = f"Wipe {movie.parent.name}"
     return image
 

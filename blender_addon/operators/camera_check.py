@@ -49,7 +49,9 @@ class SANAWM_OT_scale_path(_Remedy, Operator):
 class SANAWM_OT_split_shot(_Remedy, Operator):
     bl_idname = "sanawm.split_shot"
     bl_label = "Split Shot"
-    bl_description = "End the shot where it cuts, or in its middle; in a shot list, the rest becomes the next shot"
+    bl_description = (
+        "End the shot where it cuts, or in its middle; in a shot list, the rest becomes the next shot"
+    )
 
     frame: IntProperty(
         name="Frame",

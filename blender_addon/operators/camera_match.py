@@ -8,7 +8,8 @@ from bpy.types import Context, Operator, Scene
 
 from ...backend.protocol import ProtocolError
 from .. import takes
-from ..compare.looked_at import ClipTime, job_looked_at
+from ..clip_time import ClipTime
+from ..compare.looked_at import job_looked_at
 from ..compare.match_path import camera_from_match, hide_match_path, is_shown_of, show_match_path
 from ..compat import sequencer_scene
 

@@ -17,11 +17,17 @@ _EMBEDDED_MODEL = "embedded"
 
 
 class SidebarPanel:
-    """Where our panels live."""
+    """Where our panels live: a tab of the viewport's sidebar."""
 
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "SANA-WM"
+
+
+class SequencerPanel(SidebarPanel):
+    """The same tab of the sequencer's sidebar."""
+
+    bl_space_type = "SEQUENCE_EDITOR"
 
 
 def draw_sentence(

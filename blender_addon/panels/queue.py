@@ -12,7 +12,7 @@ from .. import session
 from ..followed_job import FollowedJob
 from ..operators.shot_list import list_scene
 from ..properties import shot_settings
-from .parts import SidebarPanel, draw_sentence
+from .parts import SequencerPanel, SidebarPanel, draw_sentence
 
 # More jobs than these are counted, not listed.
 LISTED = 8
@@ -88,12 +88,9 @@ class SANAWM_PT_batch(SidebarPanel, Panel):
         draw_batch(self.layout, context)
 
 
-class SANAWM_PT_batch_in_sequencer(Panel):
+class SANAWM_PT_batch_in_sequencer(SequencerPanel, Panel):
     bl_idname = "SANAWM_PT_batch_in_sequencer"
     bl_label = "Batch"
-    bl_space_type = "SEQUENCE_EDITOR"
-    bl_region_type = "UI"
-    bl_category = "SANA-WM"
 
     @classmethod
     def poll(cls, context: Context) -> bool:

@@ -10,7 +10,7 @@ from .. import batch, shot_list, staleness
 from ..operators.shot_list import list_scene
 from ..properties import SANAWM_PG_shot, shot_settings
 from ..shot_rows import length_in_words, match_icon, match_in_words, status_of
-from .parts import SidebarPanel, draw_sentence
+from .parts import SequencerPanel, SidebarPanel, draw_sentence
 
 # From this width on, at scale 1, an entry has room for the shot's name.
 _WIDE_PX = 420
@@ -131,12 +131,9 @@ class SANAWM_PT_shots(SidebarPanel, Panel):
         draw_shot_list(self.layout, context)
 
 
-class SANAWM_PT_shots_in_sequencer(Panel):
+class SANAWM_PT_shots_in_sequencer(SequencerPanel, Panel):
     bl_idname = "SANAWM_PT_shots_in_sequencer"
     bl_label = "Shots"
-    bl_space_type = "SEQUENCE_EDITOR"
-    bl_region_type = "UI"
-    bl_category = "SANA-WM"
 
     def draw(self, context: Context) -> None:
         draw_shot_list(self.layout, context)

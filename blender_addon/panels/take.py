@@ -11,6 +11,7 @@ from ..compare import stack
 from ..compare.match_band import scale
 from ..compat import sequencer_scene
 from .camera_match import draw_match
+from .parts import SequencerPanel
 
 _UNITS = {
     "heading_deg": (1, "°"),
@@ -21,12 +22,9 @@ _UNITS = {
 }
 
 
-class SANAWM_PT_take(Panel):
+class SANAWM_PT_take(SequencerPanel, Panel):
     bl_idname = "SANAWM_PT_take"
     bl_label = "Take"
-    bl_space_type = "SEQUENCE_EDITOR"
-    bl_region_type = "UI"
-    bl_category = "SANA-WM"
 
     @classmethod
     def poll(cls, context: Context) -> bool:

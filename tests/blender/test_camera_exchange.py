@@ -7,16 +7,9 @@ import bpy
 import numpy as np
 import pytest
 
+from tests.camera_file_names import NAMES
+
 SIZE = (640, 352)
-NAMES = {
-    "SANA_WM": "gate_pose.npy",
-    "TRANSFORMS": "transforms.json",
-    "REALESTATE10K": "re10k.txt",
-    "TUM": "tum.txt",
-    "KITTI": "kitti.txt",
-    "COLMAP": "sparse",
-    "CHAN": "camera.chan",
-}
 # What a format keeps of the lens: all of it, its field of view, or nothing.
 KEEPS = {"TUM": "nothing", "KITTI": "nothing", "CHAN": "field of view"}
 NEAR_M = NEAR_PX = 1e-4

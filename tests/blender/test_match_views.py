@@ -233,7 +233,7 @@ def test_a_camera_from_the_path_moves_as_the_clip_shows_it(measured_take, protoc
     assert bpy.ops.sanawm.camera_from_match() == {"FINISHED"}
     made = bpy.data.objects[f"{strip.name} as filmed"]
     assert scene.sana_wm.camera == before, "the shot keeps its own camera"
-    layer, time = bpy.context.view_layer, addon("compare.looked_at").ClipTime(11 + 24 / FPS, FPS / 24, SHORT)
+    layer, time = bpy.context.view_layer, addon("clip_time").ClipTime(11 + 24 / FPS, FPS / 24, SHORT)
     start = time.scene_frame(1 / FPS)  # of the first pose that is known
     again = addon("camera").export_camera(scene, layer, made, start, SHORT - 1)
     np.testing.assert_allclose(again.c2w, c2w[1:], atol=2e-4)

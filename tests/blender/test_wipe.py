@@ -91,7 +91,7 @@ def test_the_line_stays_inside_of_the_clip(addon):
 def test_a_scene_frame_has_its_clip_frame_everywhere(scene, addon, finished_job, fps, pose_offset):
     scene.render.fps = fps
     job = finished_job(scene, SHORT, frame_start=11, pose_offset=pose_offset)
-    time = addon("compare.looked_at").ClipTime.of_job(job, scene)
+    time = addon("clip_time").ClipTime.of_job(job, scene)
     for frame in range(5, 11 + 4 * fps):
         asked_s = (frame - 11) / fps - pose_offset / FPS
         expected = min(max(asked_s * FPS, 0), SHORT - 1)

@@ -13,18 +13,10 @@ from backend.protocol import CameraPath, ProtocolError
 from backend.protocol.camera_actions import CURRENT_KEYS, OLD_KEYS, action_path
 from backend.protocol.camera_files import FORMATS, kind_of, read_camera, read_recorded, write_camera
 from backend.protocol.camera_parsing import Given
+from tests.camera_file_names import NAMES
 
 SIZE = (1280, 720)
 LENS = (900.0, 910.0, 650.0, 350.0)
-NAMES = {
-    "SANA_WM": "gate_pose.npy",
-    "TRANSFORMS": "transforms.json",
-    "REALESTATE10K": "re10k.txt",
-    "TUM": "tum.txt",
-    "KITTI": "kitti.txt",
-    "COLMAP": "sparse",
-    "CHAN": "camera.chan",
-}
 # The formats that hold a lens for each camera.
 HOLD_LENS = {"SANA_WM", "TRANSFORMS", "REALESTATE10K", "COLMAP"}
 

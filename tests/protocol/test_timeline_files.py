@@ -119,7 +119,9 @@ def test_what_is_no_usable_timeline_is_refused(tmp_path):
 def test_edl_brings_back_shots_ranges_and_outcomes(fps, tmp_path):
     file = tmp_path / "reel.edl"
     write_edl(file, edit(fps))
-    kept = replace(MADE, camera="", prompt="", negative_prompt="", first_frame="", preset="", seed=None, takes=None)
+    kept = replace(
+        MADE, camera="", prompt="", negative_prompt="", first_frame="", preset="", seed=None, takes=None
+    )
     assert read_edl(file, fps) == Edit(
         "Reel 1", fps, (Placed(kept, 12), Placed(WAITING, 60), Placed(FAILED, 100))
     )
