@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
-
 from ..backend.protocol import Clip, ProtocolError
 from ..backend.protocol.estimate import Estimate, estimate
 from . import session, shots
+from .clip_records import clip_of
 from .properties import SANAWM_PG_shot, presets
 
 
@@ -22,17 +20,7 @@ def expected(settings: SANAWM_PG_shot) -> Estimate | None:
 
 
 def _finished_clips() -> list[Clip]:
+    """The newest first."""
     done = [job for job in session.supervisor.jobs.values() if job.is_done]
-    clips = []
-    for job in sorted(done, key=lambda job: -job.record.submitted):
-        try:
-            clips.append(_clip(job.folder.clip_json, job.folder.clip_json.stat().st_mtime_ns))
-        except (OSError, ProtocolError):
-            continue
-    return clips
-
-
-@lru_cache(maxsize=256)
-def _clip(clip_json: Path, _changed_ns: int) -> Clip:
-    """Read once for every state of the file: the panel asks with each redraw."""
-    return Clip.load(clip_json)
+    newest_first = sorted(done, key=lambda job: -job.record.submitted)
+    return [clip for job in newest_first if (clip := clip_of(job.folder))]

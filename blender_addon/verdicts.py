@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
-
-from ..backend.protocol import CameraMatch, Clip, JobFolder, ProtocolError
-from ..backend.protocol.camera_match import Verdict
+from ..backend.protocol import CameraMatch, JobFolder
+from .clip_records import clip_of
 
 # Okabe and Ito's colours, which the colour-blind tell apart as well; sRGB 0..1.
 COLOURS = {
@@ -33,26 +30,5 @@ def sentence(match: CameraMatch) -> str:
 
 def match_of(job: JobFolder) -> CameraMatch | None:
     """The camera match beside a clip; None if there is no clip, or it was made before matches were measured."""
-    return _read(job.clip_json, _changed_ns(job))[0]
-
-
-def seconds_of(job: JobFolder) -> list[Verdict]:
-    """The verdict of every second of a clip; empty if nothing was measured."""
-    return _read(job.clip_json, _changed_ns(job))[1]
-
-
-def _changed_ns(job: JobFolder) -> int:
-    try:
-        return job.clip_json.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
-@lru_cache(maxsize=256)
-def _read(clip_json: Path, _changed_ns: int) -> tuple[CameraMatch | None, list[Verdict]]:
-    """Read and graded once for every state of the file: panels and bands ask with each redraw."""
-    try:
-        match = Clip.load(clip_json).match
-    except (ProtocolError, OSError):
-        match = None
-    return match, match.per_second() if match else []
+    clip = clip_of(job)
+    return clip.match if clip else None

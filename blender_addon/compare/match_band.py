@@ -19,6 +19,7 @@ from gpu_extras.batch import batch_for_shader
 
 from ...backend.protocol import CameraMatch, camera_match
 from .. import compat, takes, verdicts
+from ..clip_records import seconds_of
 from ..timeline import scene_fps
 
 # In parts of a channel's height: the band lies at the strip's lower edge, the curve above it.
@@ -130,7 +131,7 @@ def _draw() -> None:
         if match is None:
             continue
         if settings.shows_band:
-            _fill(spans(scene, strip, verdicts.seconds_of(job), match.duration_s))
+            _fill(spans(scene, strip, seconds_of(job), match.duration_s))
         if settings.curve != "NONE" and not match.unmeasured:
             points, limit = curve(scene, strip, match, settings.curve)
             _line(points, dimmed(_CURVE_COLOUR, strip), CURVE_PX)

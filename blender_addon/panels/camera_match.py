@@ -8,6 +8,7 @@ from bpy.types import Context, Panel, UILayout
 from ...backend.protocol import CameraMatch, JobFolder
 from ...backend.protocol.camera_match import clock
 from .. import verdicts
+from ..clip_records import seconds_of
 from ..compare.looked_at import job_looked_at
 from ..compare.match_path import is_shown_of
 from ..compare.stretches import STRETCH_S, Stretch, stretches
@@ -53,7 +54,7 @@ def draw_match(layout: UILayout, context: Context, job: JobFolder, place: str = 
         header, body = layout.panel("SANAWM_PT_match_stretches", default_closed=True)
         header.label(text=f"Every {STRETCH_S} s")
         if body:
-            _draw_stretches(body, stretches(match, verdicts.seconds_of(job)), place)
+            _draw_stretches(body, stretches(match, seconds_of(job)), place)
 
 
 def _draw_numbers(layout: UILayout, context: Context, match: CameraMatch, place: str) -> None:

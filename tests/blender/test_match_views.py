@@ -54,7 +54,7 @@ def shown_in_match_panel():
 def band_of(addon, strip):
     """The band's pieces over a take."""
     job = addon("takes").job_of(strip)
-    seconds, match = addon("verdicts").seconds_of(job), addon("verdicts").match_of(job)
+    seconds, match = addon("clip_records").seconds_of(job), addon("verdicts").match_of(job)
     return addon("compare.match_band").spans(bpy.context.scene, strip, seconds, match.duration_s)
 
 
