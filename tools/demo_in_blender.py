@@ -77,7 +77,9 @@ def open_scene(blend: Path | None, camera: str | None, preset: str, output: Path
     if preset not in known:
         raise DemoError(f"There is no preset {preset} that runs here; choose one of {', '.join(known)}.")
     scene.sana_wm.preset = preset
-    wrong = [finding.message for finding in addon("shots").check(bpy.context) if finding.is_error]
+    shots = addon("shots")
+    shots.check(bpy.context)
+    wrong = [finding.name for finding in shots.current_findings(bpy.context) if finding.is_error]
     if wrong:
         raise DemoError(" ".join(wrong))
     empty(output)
