@@ -14,6 +14,7 @@ from bpy.types import Object, Scene
 
 from ...backend.protocol import JobFolder
 from .. import compat
+from ..camera import render_size
 from ..sequencer import place_clip
 from .looked_at import filming_camera
 from .registration import clip_area
@@ -23,9 +24,7 @@ BLENDS = {"DIFFERENCE": ("DIFFERENCE", 1.0), "HALF": ("ALPHA_OVER", 0.5)}
 # The colour space that a view transform ends in: a clip is read in it, so that the blockout and the clip, whose first
 # frame was a picture with this transform, come out of the sequencer alike.
 _VIEWED = {"Standard": "sRGB", "Filmic": "Filmic sRGB", "AgX": "AgX Base sRGB"}
-_RENDER_SETTINGS = (
-    "resolution_x", "resolution_y", "resolution_percentage", "pixel_aspect_x", "pixel_aspect_y", "fps", "fps_base",
-)  # fmt: skip
+_RENDER_SETTINGS = ("pixel_aspect_x", "pixel_aspect_y", "fps", "fps_base")
 
 
 def comparison_of(film: Scene) -> Scene | None:
@@ -49,6 +48,9 @@ def compare(film: Scene, job: JobFolder, blend: str) -> Scene:
         scene[MARK] = film.name
         for name in _RENDER_SETTINGS:
             setattr(scene.render, name, getattr(film.render, name))
+        # The film's own pixels: a strip's crop counts in those, whatever the film's percentage.
+        scene.render.resolution_x, scene.render.resolution_y = render_size(film)
+        scene.render.resolution_percentage = 100
         scene.render.engine = film.render.engine
         _see_as(scene, film)
         scene.frame_start, scene.frame_end = film.frame_start, film.frame_end
@@ -93,8 +95,7 @@ def _add_blockout(scene: Scene, film: Scene, camera: Object, take: Any, clip_siz
     strip.scene_input, strip.scene_camera = "CAMERA", camera
     compat.set_strip_start(strip, start)
     compat.set_strip_end(strip, end)
-    size = film.render.resolution_x, film.render.resolution_y
-    area = clip_area(size, clip_size)
+    area = clip_area(render_size(film), clip_size)
     strip.crop.min_x = strip.crop.max_x = round(area.left)
     strip.crop.min_y = strip.crop.max_y = round(area.bottom)
     return strip

@@ -111,6 +111,17 @@ def test_the_blockout_as_clip_leaves_nothing_at_any_rate(
         assert max(difference[:5].max(), difference[103:].max()) < 1.5, "outside of the clip there is nothing"
 
 
+def test_a_film_at_half_its_resolution_is_compared_in_the_pixels_it_renders(
+    film_scene, addon, blockout_job, tmp_path
+):
+    render = film_scene.render
+    render.resolution_x, render.resolution_y, render.resolution_percentage = SIZE[0] * 2, SIZE[1] * 2, 50
+    scene = addon("compare.stack").compare(film_scene, blockout_job(24), "DIFFERENCE")
+    difference = shown(scene, 12, tmp_path)
+    assert difference[6:102].mean() < 4
+    assert max(difference[:5].max(), difference[103:].max()) < 1.5, "outside of the clip there is nothing"
+
+
 def test_a_late_clip_shows_in_the_difference(film_scene, addon, blockout_job, tmp_path):
     scene = addon("compare.stack").compare(film_scene, blockout_job(24, late=6), "DIFFERENCE")
     assert shown(scene, 20, tmp_path)[6:102].mean() > 6
