@@ -15,7 +15,7 @@ from ..backend.protocol import FPS
 from ..backend.protocol.camera_actions import CURRENT_KEYS, OLD_KEYS, action_path
 from ..backend.protocol.camera_files import FORMATS, kind_of, read_recorded, write_camera
 from ..backend.protocol.camera_parsing import Given
-from ..backend.protocol.camera_sampling import Recorded, quaternions_from
+from ..backend.protocol.camera_recorded import Recorded, quaternions_from
 from . import camera, compat, shots, timeline
 from .properties import presets, shot_settings
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .camera_path import FPS, CameraPath
-from .camera_sampling import BLENDER_FROM_OPENCV_WORLD, MAX_DURATION_S, turn_world
+from .camera_recorded import BLENDER_FROM_OPENCV_WORLD, MAX_DURATION_S, turn_world
 from .errors import ProtocolError
 
 _SEGMENT = re.compile(r"([a-z]+)-(\d{1,9})")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Camera paths in other programs' files: read any to a CameraPath, write any from one."""
+"""Camera paths in other programs' files: read any, write a CameraPath to any."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from . import atomic, camera_lines, camera_scenes
 from .camera_parsing import Given, read_camera_text, read_json_object
 from .camera_path import FPS, CameraPath
-from .camera_sampling import BLENDER_FROM_OPENCV_WORLD, Recorded, checked, resample, turn_world
+from .camera_recorded import BLENDER_FROM_OPENCV_WORLD, Recorded, checked, turn_world
 from .errors import ProtocolError
 
 
@@ -36,8 +36,8 @@ class CameraFormat:
     write: Callable[[Path, CameraPath], None]
 
 
-def read_camera(path: Path, kind: str, given: Given | None = None) -> CameraPath:
-    """Read a camera path, sampled anew at 16 fps where the file has other times.
+def read_recorded(path: Path, kind: str, given: Given | None = None) -> Recorded:
+    """Read the cameras as a file holds them, at its own times.
 
     Args:
         kind: a key of FORMATS.
@@ -47,11 +47,6 @@ def read_camera(path: Path, kind: str, given: Given | None = None) -> CameraPath
         ProtocolError: missing or damaged, with the line where there is one; or `given` lacks what the file
             lacks.
     """
-    return resample(FORMATS[kind].read(path, given or Given()), path.name)
-
-
-def read_recorded(path: Path, kind: str, given: Given | None = None) -> Recorded:
-    """Read the cameras as a file holds them, at its own times; arguments and errors as `read_camera`."""
     return checked(FORMATS[kind].read(path, given or Given()), path.name)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from . import atomic
 from .camera_parsing import Given, parse_numbers, read_camera_text
 from .camera_path import FPS, CameraPath
-from .camera_sampling import (
+from .camera_recorded import (
     BLENDER_FROM_OPENCV_WORLD,
     BLENDER_FROM_Y_UP_WORLD,
     OPENCV_FROM_OPENGL_CAMERA,

@@ -12,7 +12,7 @@ import numpy as np
 from . import atomic
 from .camera_parsing import Given, parse_numbers, read_camera_text, read_json_object
 from .camera_path import CameraPath
-from .camera_sampling import (
+from .camera_recorded import (
     BLENDER_FROM_OPENCV_WORLD,
     OPENCV_FROM_OPENGL_CAMERA,
     Recorded,

@@ -7,7 +7,7 @@ import numpy as np
 from bpy.types import Object, Scene
 
 from ...backend.protocol import FPS, CameraMatch, JobFolder, ProtocolError
-from ...backend.protocol.camera_sampling import Recorded
+from ...backend.protocol.camera_recorded import Recorded
 from .. import camera, camera_exchange, draw_path, verdicts
 from ..clip_time import ClipTime
 from ..draw_path import Lines, camera_lines

@@ -11,8 +11,9 @@ from evo.tools import file_interface
 
 from backend.protocol import CameraPath, ProtocolError
 from backend.protocol.camera_actions import CURRENT_KEYS, OLD_KEYS, action_path
-from backend.protocol.camera_files import FORMATS, kind_of, read_camera, read_recorded, write_camera
+from backend.protocol.camera_files import FORMATS, kind_of, read_recorded, write_camera
 from backend.protocol.camera_parsing import Given
+from backend.protocol.camera_recorded import Recorded
 from tests.camera_file_names import NAMES
 
 SIZE = (1280, 720)
@@ -48,9 +49,9 @@ def ahead(position=(1.0, 2.0, 3.0)) -> CameraPath:
     return CameraPath(c2w[None], np.array([LENS]), SIZE)
 
 
-def same(read: CameraPath, written: CameraPath, atol=1e-6):
+def same(read: Recorded, written: CameraPath, atol=1e-6):
     assert read.image_size == written.image_size
-    assert len(read) == len(written)
+    assert len(read.c2w) == len(written.c2w)
     np.testing.assert_allclose(read.c2w, written.c2w, rtol=0, atol=atol)
     np.testing.assert_allclose(read.intrinsics, written.intrinsics, rtol=1e-6)
 
@@ -62,7 +63,7 @@ def test_a_path_comes_back(kind, seed, tmp_path):
     camera, file = random_path(seed, lens), tmp_path / NAMES[kind]
     write_camera(file, kind, camera)
     given = Given(image_size=SIZE, intrinsics=lens)
-    same(read_camera(file, kind, given), camera)
+    same(read_recorded(file, kind, given), camera)
 
 
 def test_the_known_pose_in_every_convention(tmp_path):
@@ -93,43 +94,26 @@ def test_the_known_pose_in_every_convention(tmp_path):
 def test_nukes_pan_tilt_and_field_of_view(tmp_path):
     file = tmp_path / "camera.chan"
     file.write_text("1 1 3 -2 0 0 0 90\n17 1 3 -2 30 0 0 90\n33 1 3 -2 0 90 0 90\n")
-    camera = read_camera(file, "CHAN", Given(image_size=SIZE))
-    assert len(camera) == 33
+    camera = read_recorded(file, "CHAN", Given(image_size=SIZE))
+    assert np.diff(camera.times_s).tolist() == [1, 1]
     np.testing.assert_allclose(camera.intrinsics[0], [360, 360, 640, 360])
     np.testing.assert_allclose(camera.c2w[0], ahead().c2w[0], atol=1e-12)
     # Tilted 30 degrees up; then panned 90 degrees to the left, which is Blender's -x.
-    np.testing.assert_allclose(camera.c2w[16, :3, 2], [0, math.cos(math.pi / 6), 0.5], atol=1e-12)
-    np.testing.assert_allclose(camera.c2w[32, :3, 2], [-1, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(camera.c2w[1, :3, 2], [0, math.cos(math.pi / 6), 0.5], atol=1e-12)
+    np.testing.assert_allclose(camera.c2w[2, :3, 2], [-1, 0, 0], atol=1e-12)
     # Roll happens about the line of sight, whatever the pan and tilt.
     file.write_text("1 0 0 0 20 50 0\n2 0 0 0 20 50 90\n")
-    rolled = read_camera(file, "CHAN", Given(fps=16, image_size=SIZE, intrinsics=LENS))
+    rolled = read_recorded(file, "CHAN", Given(fps=16, image_size=SIZE, intrinsics=LENS))
     np.testing.assert_allclose(rolled.c2w[0, :3, 2], rolled.c2w[1, :3, 2], atol=1e-12)
     np.testing.assert_allclose(rolled.c2w[1, :3, 0], -rolled.c2w[0, :3, 1], atol=1e-12)
     for angles in ("90 20 0", "-90 20 0"):
         file.write_text(f"1 0 0 0 {angles} 60\n")
-        straight = read_camera(file, "CHAN", Given(image_size=SIZE))
+        read = read_recorded(file, "CHAN", Given(image_size=SIZE))
+        straight = CameraPath(read.c2w, read.intrinsics, SIZE)
         write_camera(file, "CHAN", straight)
-        same(read_camera(file, "CHAN", Given(image_size=SIZE)), straight)
+        same(read_recorded(file, "CHAN", Given(image_size=SIZE)), straight)
     with pytest.raises(ProtocolError, match="lens shift"):
         write_camera(file, "CHAN", ahead())
-
-
-def test_other_times_are_sampled_anew_at_16_fps(tmp_path):
-    file = tmp_path / "tum.txt"
-    turn = f"0 {math.sin(math.pi / 4)} 0 {math.cos(math.pi / 4)}"  # 90 degrees about y, to the right
-    file.write_text(f"# made by hand\n5.0 0 0 0 0 0 0 1\n\n6.0 0 0 4 {turn}\n")
-    camera = read_camera(file, "TUM", Given(image_size=SIZE, intrinsics=LENS))
-    assert len(camera) == 17
-    np.testing.assert_allclose(camera.c2w[:, 1, 3], np.linspace(0, 4, 17), atol=1e-12)
-    angle = np.linspace(0, math.pi / 2, 17)
-    np.testing.assert_allclose(
-        camera.c2w[:, :3, 2], np.stack([np.sin(angle), np.cos(angle), 0 * angle], 1), atol=1e-9
-    )
-    # 24 cameras a second: sample 2 is camera 3.
-    rows = "\n".join(f"1 0 0 {i} 0 1 0 0 0 0 1 0" for i in range(25))
-    file.write_text(rows)
-    camera = read_camera(file, "KITTI", Given(fps=24, image_size=SIZE, intrinsics=LENS))
-    np.testing.assert_allclose(camera.c2w[:, 0, 3], np.arange(17) * 1.5, atol=1e-12)
 
 
 def test_a_lens_told_in_other_ways(tmp_path):
@@ -140,12 +124,12 @@ def test_a_lens_told_in_other_ways(tmp_path):
         for i in (10, 2, 1)
     ]
     file.write_text(json.dumps({"camera_angle_x": math.pi / 2, "frames": frames}))
-    camera = read_camera(file, "TRANSFORMS", Given(image_size=SIZE))
+    camera = read_recorded(file, "TRANSFORMS", Given(image_size=SIZE))
     np.testing.assert_allclose(camera.intrinsics, [[640, 640, 640, 360]] * 3)
     assert camera.c2w[:, 2, 3].tolist() == [1, 2, 10]  # in the order of their names
     np.save(tmp_path / "pose.npy", np.tile(np.eye(4), (2, 1, 1)))
     np.save(tmp_path / "intrinsics.npy", np.array([[800, 0, 600], [0, 810, 300], [0, 0, 1]]))
-    camera = read_camera(tmp_path / "pose.npy", "SANA_WM", Given(image_size=SIZE))
+    camera = read_recorded(tmp_path / "pose.npy", "SANA_WM", Given(image_size=SIZE))
     assert camera.intrinsics.tolist() == [[800, 810, 600, 300]] * 2
 
 
@@ -189,7 +173,7 @@ def test_what_is_wrong_is_said_with_its_place(kind, text, said, tmp_path):
     file = tmp_path / NAMES[kind]
     file.write_text(text)
     with pytest.raises(ProtocolError, match=said):
-        read_camera(file, kind, Given(image_size=SIZE, intrinsics=LENS))
+        read_recorded(file, kind, Given(image_size=SIZE, intrinsics=LENS))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +193,7 @@ def test_what_is_wrong_in_a_colmap_model(cameras, images, said, tmp_path):
     (tmp_path / "cameras.txt").write_text(cameras)
     (tmp_path / "images.txt").write_text(images)
     with pytest.raises(ProtocolError, match=said):
-        read_camera(tmp_path, "COLMAP")
+        read_recorded(tmp_path, "COLMAP")
 
 
 @pytest.mark.parametrize("kind", sorted(set(FORMATS) - {"TRANSFORMS", "COLMAP", "SANA_WM"}))
@@ -218,12 +202,12 @@ def test_what_the_file_lacks_must_be_given(kind, tmp_path):
     lens = (900, 900, 640, 360)
     write_camera(file, kind, random_path(0, lens))
     with pytest.raises(ProtocolError, match="width and height"):
-        read_camera(file, kind, Given(intrinsics=lens))
+        read_recorded(file, kind, Given(intrinsics=lens))
     if kind in ("TUM", "KITTI"):
         with pytest.raises(ProtocolError, match="lens"):
-            read_camera(file, kind, Given(image_size=SIZE))
+            read_recorded(file, kind, Given(image_size=SIZE))
     with pytest.raises(ProtocolError, match="missing"):
-        read_camera(tmp_path / "nowhere.txt", kind, Given(image_size=SIZE, intrinsics=lens))
+        read_recorded(tmp_path / "nowhere.txt", kind, Given(image_size=SIZE, intrinsics=lens))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -266,10 +250,10 @@ def test_trajectories_of_evo_are_read_as_the_same_poses(tmp_path):
     for kind in ("TUM", "KITTI"):
         file = tmp_path / NAMES[kind]
         assert kind_of(file) == kind
-        same(read_camera(file, kind, Given(image_size=SIZE, intrinsics=LENS)), camera)
+        same(read_recorded(file, kind, Given(image_size=SIZE, intrinsics=LENS)), camera)
 
 
-def test_recorded_cameras_keep_their_own_times(tmp_path):
+def test_cameras_keep_their_own_times(tmp_path):
     file = tmp_path / "tum.txt"
     file.write_text("5.0 0 0 0 0 0 0 1\n5.3 0 0 3 0 0 0 1\n")
     recorded = read_recorded(file, "TUM", Given(image_size=SIZE, intrinsics=LENS))

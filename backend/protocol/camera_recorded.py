@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cameras recorded at any times -> CameraPath at 16 fps, and the rotations and world axes that needs."""
+"""Cameras as files record them, at any times, and the rotations and world axes that they come in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .camera_path import FPS, CameraPath
 from .errors import ProtocolError
 
 # Rotations of the world, (3, 3): Blender's has z up; OpenCV's x right, y down, z forward; Nuke's y up.
@@ -65,28 +64,6 @@ def checked(recorded: Recorded, name: str) -> Recorded:
         )
     rotations = nearest_rotations(recorded.c2w[:, :3, :3], name)
     return Recorded(rigid(rotations, recorded.c2w[:, :3, 3]), recorded.intrinsics, recorded.image_size, times)
-
-
-def resample(recorded: Recorded, name: str) -> CameraPath:
-    """The path at 16 fps from the first recorded time on: rotations by slerp, the rest linearly.
-
-    Raises:
-        ProtocolError: as `checked`.
-    """
-    recorded = checked(recorded, name)
-    times, duration_s = recorded.times_s, recorded.times_s[-1] - recorded.times_s[0]
-    # Times are rounded to microseconds in some files, so the last sample may lie a hair behind the end.
-    samples = np.arange(int(np.floor(duration_s * FPS + 1e-4)) + 1) / FPS
-    position = np.interp(samples, times - times[0], np.arange(len(times)))
-    before = np.minimum(position.astype(int), max(len(times) - 2, 0))
-    after = np.minimum(before + 1, len(times) - 1)
-    fraction = (position - before)[:, None]
-    c2w = np.tile(np.eye(4), (len(samples), 1, 1))
-    quaternions = quaternions_from(recorded.c2w[:, :3, :3])
-    c2w[:, :3, :3] = rotations_from(_slerp(quaternions[before], quaternions[after], fraction))
-    c2w[:, :3, 3] = _lerp(recorded.c2w[before, :3, 3], recorded.c2w[after, :3, 3], fraction)
-    intrinsics = _lerp(recorded.intrinsics[before], recorded.intrinsics[after], fraction)
-    return CameraPath(c2w, intrinsics, recorded.image_size)
 
 
 def nearest_rotations(matrices: np.ndarray, name: str) -> np.ndarray:
@@ -147,18 +124,3 @@ def rigid_inverse(matrices: np.ndarray) -> np.ndarray:
 def turn_world(rotation: np.ndarray, c2w: np.ndarray) -> np.ndarray:
     """(3, 3) new world from old, (N, 4, 4) -> the same cameras in the new world."""
     return rigid(rotation @ c2w[:, :3, :3], c2w[:, :3, 3] @ rotation.T)
-
-
-def _lerp(a: np.ndarray, b: np.ndarray, fraction: np.ndarray) -> np.ndarray:
-    return a + (b - a) * fraction
-
-
-def _slerp(a: np.ndarray, b: np.ndarray, fraction: np.ndarray) -> np.ndarray:
-    dot = (a * b).sum(1, keepdims=True)
-    b = np.where(dot < 0, -b, b)  # q and -q are one rotation; the short way round
-    angle = np.arccos(np.clip(np.abs(dot), 0, 1))
-    sine = np.where(angle < 1e-6, 1, np.sin(angle))
-    weight_a = np.where(angle < 1e-6, 1 - fraction, np.sin((1 - fraction) * angle) / sine)
-    weight_b = np.where(angle < 1e-6, fraction, np.sin(fraction * angle) / sine)
-    mixed = weight_a * a + weight_b * b
-    return mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
