@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .conditioning.camera import pixel_frames
 from .models.embedded import EmbeddedConditioning, EmbeddedModel, RasterClipBuilder, projection_size
-from .models.refiner import composite
+from .models.embedded.composite import composite
 from .models.stage1 import CarryPlan
 from .projection import hatched, project
 from .protocol import Blockout, CameraPath, Preset

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from backend.models.embedded import EmbeddedConfig, EmbeddedModel, RasterClipBuilder, projection_size
-from backend.models.refiner import composite
+from backend.models.embedded.composite import composite
 from backend.models.vae import LinearCodec
 from backend.pipeline import load_models
 from backend.protocol import CameraPath, Preset, ProtocolError, list_presets

@@ -18,10 +18,10 @@ from torch.nn import functional
 
 from ...conditioning.camera import camera_tokens, chunk_plucker, pixel_frames
 from ...protocol.camera_path import CameraPath
-from ..refiner import PixelFilter
 from ..stage1 import Carry, Conditioning, Stage1Config, Stage1Transformer
 from ..vae import LinearCodec
 from ..vae.linear_codec import CHANNELS, PATCH, STEP
+from .pixel_filter import PixelFilter
 from .raster_clip import RasterClip
 
 # noisy latents | base latents | guide latents | visible share of 8 frames | nearness of 8 frames
