@@ -105,7 +105,7 @@ def test_every_fault_is_named_at_once(state):
 
 
 def test_no_checkpoint_is_a_sentence(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no stage-1 checkpoint"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint .* of the stage-1 model"):
         load(tmp_path / "absent.safetensors", SMALL)
 
 
