@@ -1,29 +1,247 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""python -m backend weights convert: the released student's checkpoint as a file that this program loads."""
+"""python -m backend weights: list | accept | download | verify | convert | remove."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import signal
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from .streaming_release import STREAMING_CONFIG, convert_training_checkpoint, recorded_steps, spelled
+from ..protocol import Preset, ProtocolError
+from ..protocol.weights_folder import PARTIAL_ENDING, find, installed, record_installed, state
+from ..protocol.weights_licences import LICENCES, accept, is_accepted
+from ..protocol.weights_registry import COMPONENTS, Component, needed_for
+from .notices import write_modified
+from .verify import sha256_of, verify
+
+_PRESETS = Path(__file__).parents[2] / "presets" / "quality"
+_STUDENT = COMPONENTS["stage1_streaming"]
 
 
 def main(argv: list[str]) -> int:
-    """Returns the exit code: 0 done, 1 the checkpoint or the target cannot be used."""
+    """Returns the exit code: 0 done, 1 it could not be done, 2 wrong arguments, 130 stopped."""
+    arguments = _parser().parse_args(argv)
+    _stop_on_signals()
+    reporter = _Reporter(getattr(arguments, "json", False))
+    try:
+        sentence = arguments.act(arguments, reporter)
+    except KeyboardInterrupt:
+        reporter.end("cancelled", "Stopped; the next download goes on from here.")
+        return 130
+    except (OSError, ValueError) as error:
+        reporter.end("failed", str(error))
+        return 1
+    reporter.end("done", sentence)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m backend weights")
     commands = parser.add_subparsers(dest="command", required=True)
-    convert = commands.add_parser("convert", help="model.pt of the streaming release to safetensors, once")
-    convert.add_argument("source", type=Path, metavar="MODEL_PT")
-    convert.add_argument("target", type=Path, metavar="SAFETENSORS")
-    arguments = parser.parse_args(argv)
+
+    def command(name: str, act, help: str, components: bool = False) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help)
+        added.set_defaults(act=act)
+        if name != "convert":
+            added.add_argument(
+                "--weights", type=Path, required=True, metavar="DIR", help="the weights folder"
+            )
+        if components:
+            added.add_argument("components", nargs="*", type=_component, metavar="COMPONENT")
+            added.add_argument("--preset", type=_preset, metavar="NAME", help="all that this preset needs")
+            added.add_argument("--json", action="store_true", help="report as JSON lines")
+        return added
+
+    command("list", _list, "what there is, what is here, and under which terms")
+    agree = command("accept", _accept, "agree to licenses")
+    agree.add_argument("licences", type=_licences, metavar="LICENSE,...")
+    fetch = command("download", _download, "fetch components, or go on fetching them", components=True)
+    fetch.add_argument("--accept-license", type=_licences, default=[], metavar="LICENSE,...")
+    command("verify", _verify, "read every file and hold it against its hash", components=True)
+    command("remove", _remove, "delete downloaded components", components=True)
+    convert = command("convert", _convert, "model.pt of the streaming release to safetensors, once")
+    convert.add_argument("source", type=Path, nargs="?", metavar="MODEL_PT")
+    convert.add_argument("target", type=Path, nargs="?", metavar="SAFETENSORS")
+    convert.add_argument(
+        "--weights", type=Path, metavar="DIR", help="instead: the weights folder it was downloaded to"
+    )
+    return parser
+
+
+def _list(arguments: argparse.Namespace, _reporter: _Reporter) -> str:
+    root = arguments.weights
+    for component in COMPONENTS.values():
+        place = find(root, component.id)
+        where = f"  {place}" if place else ""
+        print(
+            f"{component.id:22} {_size(component):>9}  {component.licence:8} {state(root, component.id)}{where}"
+        )
+    for licence in LICENCES.values():
+        print(
+            f"\n{licence.id} ({'accepted' if is_accepted(root, licence.id) else 'not accepted'}): {licence.terms}"
+        )
+    return ""
+
+
+def _accept(arguments: argparse.Namespace, _reporter: _Reporter) -> str:
+    for id in arguments.licences:
+        print(LICENCES[id].terms, end="\n\n")
+    accept(arguments.weights, arguments.licences)
+    return f"Accepted: {', '.join(arguments.licences)}."
+
+
+def _download(arguments: argparse.Namespace, reporter: _Reporter) -> str:
+    ids = _chosen(arguments)
+    if not arguments.json:
+        _show_terms(ids)
+    if arguments.accept_license:
+        accept(arguments.weights, arguments.accept_license)
     try:
-        written = convert_training_checkpoint(arguments.source, arguments.target, STREAMING_CONFIG)
-        steps = recorded_steps(arguments.target)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"{arguments.target} {'is written' if written else 'was up to date'}.")
-    print(f"It was trained with the steps {spelled(steps)}." if steps else "It does not say its steps.")
-    return 0
+        from .download import download
+    except ModuleNotFoundError as error:
+        raise ProtocolError(f"The backend was set up without {error.name}; set it up again.") from None
+    download(arguments.weights, ids, reporter)
+    if _STUDENT.id in ids:
+        reporter("convert", f"{_STUDENT.title}: converting", 1.0)
+        _convert_installed(arguments.weights)
+    return f"Downloaded: {', '.join(COMPONENTS[id].title for id in ids)}."
+
+
+def _verify(arguments: argparse.Namespace, reporter: _Reporter) -> str:
+    root, problems = arguments.weights, []
+    ids = _chosen(arguments, [id for id in COMPONENTS if state(root, id) != "missing"])
+    for done, id in enumerate(ids):
+        reporter("verify", f"{COMPONENTS[id].title}: reading", done / len(ids))
+        try:
+            reporter("verify", verify(root, id), (done + 1) / len(ids))
+        except ProtocolError as error:
+            problems.append(str(error))
+    if problems:
+        raise ProtocolError(" ".join(problems))
+    return f"{len(ids)} {'component is' if len(ids) == 1 else 'components are'} whole."
+
+
+def _remove(arguments: argparse.Namespace, _reporter: _Reporter) -> str:
+    root, ids = arguments.weights, _chosen(arguments)
+    for id in ids:
+        own = root / id
+        names = {file.name for file in COMPONENTS[id].files} | set(installed(root, id).get("files", {}))
+        for path in own.glob("*") if own.is_dir() else ():
+            if path.name in names or path.name.endswith(PARTIAL_ENDING):
+                path.unlink()
+        if installed(root, id):
+            record_installed(root, id, None)
+        if own.is_dir() and not any(own.iterdir()):
+            own.rmdir()
+    return f"Removed: {', '.join(COMPONENTS[id].title for id in ids)}."
+
+
+def _convert(arguments: argparse.Namespace, _reporter: _Reporter) -> str:
+    if arguments.weights and arguments.source is None:
+        return _convert_installed(arguments.weights)
+    if arguments.target is None:
+        raise ProtocolError("Name MODEL_PT and SAFETENSORS, or the weights folder with --weights.")
+    return _converted(arguments.source, arguments.target)
+
+
+def _convert_installed(root: Path) -> str:
+    """The downloaded student, beside its pickle; recorded and marked as modified."""
+    source = root / _STUDENT.id / _STUDENT.files[0].name
+    target = source.with_name(_STUDENT.weights[0])
+    sentence = _converted(source, target)
+    record = installed(root, _STUDENT.id)
+    entry = {"size": target.stat().st_size, "sha256": sha256_of(target)}
+    record_installed(root, _STUDENT.id, {**record, "files": {**record.get("files", {}), target.name: entry}})
+    write_modified(root, _STUDENT, f"{target.name} holds the generator of {source.name}, mostly in bf16.")
+    return sentence
+
+
+def _converted(source: Path, target: Path) -> str:
+    from .streaming_release import STREAMING_CONFIG, convert_training_checkpoint, recorded_steps, spelled
+
+    written = convert_training_checkpoint(source, target, STREAMING_CONFIG)
+    steps = recorded_steps(target)
+    trained = f"It was trained with the steps {spelled(steps)}." if steps else "It does not say its steps."
+    return f"{target} {'is written' if written else 'was up to date'}.\n{trained}"
+
+
+def _show_terms(ids: Sequence[str]) -> None:
+    for id in ids:
+        component = COMPONENTS[id]
+        licence = LICENCES[component.licence]
+        revision = component.revision or "the newest commit"
+        print(f"{component.title}, {_size(component)}, from {component.repository} at {revision}")
+        print(*(f"  {line}" for line in licence.terms.splitlines()), sep="\n")
+
+
+def _chosen(arguments: argparse.Namespace, otherwise: Sequence[str] = ()) -> list[str]:
+    ids = list(
+        dict.fromkeys([*arguments.components, *(needed_for(arguments.preset) if arguments.preset else ())])
+    )
+    if not ids and not otherwise:
+        raise ProtocolError(f"Name components ({', '.join(COMPONENTS)}) or a preset of SANA-WM.")
+    return ids or list(otherwise)
+
+
+def _size(component: Component) -> str:
+    return f"{component.size_gb:.2f} GB" if component.size_gb else "? GB"
+
+
+def _component(text: str) -> str:
+    if text not in COMPONENTS:
+        raise argparse.ArgumentTypeError(f"there is no component {text}; there are {', '.join(COMPONENTS)}")
+    return text
+
+
+def _licences(text: str) -> list[str]:
+    ids = text.split(",")
+    if not set(ids) <= set(LICENCES):
+        raise argparse.ArgumentTypeError(f"{text} are not licenses; there are {', '.join(LICENCES)}")
+    return ids
+
+
+def _preset(name: str) -> Preset:
+    try:
+        return Preset.load(_PRESETS / f"{name}.json")
+    except ProtocolError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _stop_on_signals() -> None:
+    """Asked to end, it ends as by Ctrl+C."""
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
+
+
+class _Reporter:
+    """Says how far it is: as events, for Blender, or as lines for people."""
+
+    def __init__(self, is_json: bool) -> None:
+        self._is_json = is_json
+        self._fraction = 0.0
+        self._said = ""
+
+    def __call__(self, stage: str, message: str, fraction: float) -> None:
+        self._fraction = fraction
+        if self._is_json:
+            event = {"time": time.time(), "kind": "progress", "stage": stage, "message": message}
+            print(json.dumps({**event, "fraction": round(fraction, 4)}), flush=True)
+        elif message and message != self._said:
+            print(message, flush=True)
+        self._said = message
+
+    def end(self, stage: str, message: str) -> None:
+        """The last word: `done`, `failed` or `cancelled`."""
+        if stage == "failed" and not self._is_json:
+            print(message, file=sys.stderr)
+        else:
+            self(stage, message, 1.0 if stage == "done" else self._fraction)

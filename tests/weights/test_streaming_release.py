@@ -179,7 +179,7 @@ def test_a_run_takes_the_steps_of_the_training_and_says_so():
 
 
 def test_conversion_from_the_command_line_reports_in_sentences(source, target, capsys, monkeypatch):
-    monkeypatch.setattr("backend.weights.cli.STREAMING_CONFIG", CONFIG)
+    monkeypatch.setattr("backend.weights.streaming_release.STREAMING_CONFIG", CONFIG)
     assert cli.main(["convert", str(source), str(target)]) == 0
     assert "1000, 960, 889, 727, 0" in capsys.readouterr().out
     assert cli.main(["convert", str(source), str(target)]) == 0

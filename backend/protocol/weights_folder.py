@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The weights on this machine: found in the folder that the user chose, whatever its layout; what was installed.
+
+Downloaded components lie in folders of their own, `<root>/<component id>/`. A copy of a release or of the diffusers
+library's repositories will do as well, as the root itself or in a folder below it that has the repository's name.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from . import atomic
+from .errors import ProtocolError
+from .weights_registry import COMPONENTS, Component
+
+PARTIAL_ENDING = ".partial"
+
+
+def find(root: Path, component_id: str) -> Path | None:
+    """Where a component lies, complete: the file of stage 1, the folder of any other; None if it does not.
+
+    Looks at names, at config.json and, for what was downloaded, at sizes; `weights verify` looks inside. Repositories
+    of the diffusers library keep a text encoder's tokenizer beside its folder, in `tokenizer`.
+    """
+    component = COMPONENTS[component_id]
+    own = root / component.id
+    for folder in (own, *(root / place for place in component.places)):
+        weights = _weights_in(folder, component)
+        if weights and (folder != own or _has_recorded_sizes(root, component)):
+            return weights if component.is_one_file else folder
+    return None
+
+
+def state(root: Path, component_id: str) -> str:
+    """ "present"; "partial" if only some of it lies in the component's own folder; or "missing"."""
+    if find(root, component_id):
+        return "present"
+    own = root / component_id
+    return "partial" if own.is_dir() and any(own.iterdir()) else "missing"
+
+
+def weight_files(place: Path, component: Component) -> list[Path]:
+    """The safetensors files of what `find` found."""
+    if place.is_file():
+        return [place]
+    for name in component.weights:
+        if (place / name).is_file():
+            return [place / name]
+        shards = _shards(place / f"{name}.index.json")
+        if shards:
+            return shards
+    return []
+
+
+def installed(root: Path, component_id: str) -> dict[str, Any]:
+    """What `installed.json` records of a component: repository, revision, files (size and sha256 by name); or {}.
+
+    Raises:
+        ProtocolError: the record is damaged.
+    """
+    return _records(root).get(component_id, {})
+
+
+def hashes(root: Path, component_id: str) -> dict[str, str]:
+    """The recorded SHA-256 of a downloaded component's files, by name."""
+    files = installed(root, component_id).get("files", {})
+    return {name: entry["sha256"] for name, entry in files.items()}
+
+
+def record_installed(root: Path, component_id: str, record: dict[str, Any] | None) -> None:
+    """Replace what `installed.json` says of a component; None forgets it."""
+    records = {**_records(root), component_id: record}
+    kept = {id: entry for id, entry in records.items() if entry is not None}
+    atomic.write_json(root / "installed.json", {"schema": 1, "components": kept})
+
+
+def config_of(place: Path) -> dict[str, Any] | None:
+    """The config.json of a component's folder; None if there is none that can be read."""
+    try:
+        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def class_names(config: dict[str, Any]) -> set[str]:
+    """What a config says that it configures."""
+    return {config.get("_class_name"), *(config.get("architectures") or ())} - {None}
+
+
+def _weights_in(folder: Path, component: Component) -> Path | None:
+    """The first file of the component's weights, if the folder holds all of them and a config that fits."""
+    files = weight_files(folder, component)
+    if not files or not all(file.is_file() for file in files):
+        return None
+    config = config_of(folder)
+    if config is None:
+        return files[0] if component.is_one_file else None
+    return files[0] if class_names(config) & set(component.classes) else None
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return [index.parent / Path(name).name for name in sorted(set(names))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def _has_recorded_sizes(root: Path, component: Component) -> bool:
+    own = root / component.id
+    files = installed(root, component.id).get("files", {})
+    return all((own / n).is_file() and (own / n).stat().st_size == e["size"] for n, e in files.items())
+
+
+def _records(root: Path) -> dict[str, Any]:
+    path = root / "installed.json"
+    if not path.exists():
+        return {}
+    record = atomic.read_json(path)
+    if (
+        not isinstance(record, dict)
+        or record.get("schema") != 1
+        or not isinstance(record.get("components"), dict)
+    ):
+        raise ProtocolError(f"{path} is damaged; remove it, and download again: whole files stay.")
+    return record["components"]
