@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .weight_files import check, fill, opened, read_config
+from ..checkpoint import file_entries, fill, read_config, require_match
 
+_WHAT = "text connectors"
+_PROJECTION = "text_proj_in.weight"
 _ROWS_AT_A_TIME = 128
 _SCALE = 8.0
 _EPSILON = 1e-6
@@ -47,18 +49,22 @@ class VideoConnector:
             FileNotFoundError: a file is missing.
             ValueError: the connectors are of another kind, or their weights do not fit their configuration.
         """
-        config = read_config(folder)
+        config = read_config(folder, _WHAT)
         for key, (required, default) in _REQUIRED.items():
             if config.get(key, default) != required:
                 raise ValueError(
                     f"The text connectors in {folder} have {key} = {config.get(key, default)}, but those of the "
                     f"SANA-WM refiner have {required}; choose the refiner's connectors."
                 )
-        self._folder, self._config = folder, config
+        self._config = config
         self.channels: int = config["caption_channels"]
         self.states: int = config["text_proj_in_factor"]
-        with opened(folder, _video_name) as weights:
-            check(weights, self._without_weights(), folder)
+        self._entries = {
+            name: entry
+            for name, entry in file_entries(folder, _WHAT).items()
+            if not name.startswith("audio_connector.")
+        }
+        require_match(self._entries, self._without_weights(), _WHAT)
 
     @torch.no_grad()
     def project(self, packed: Tensor) -> Tensor:
@@ -67,12 +73,8 @@ class VideoConnector:
         The matrix is read once, some rows at a time: it has 720 million values.
         """
         flat = packed.flatten(1)
-        with opened(self._folder, _video_name) as weights:
-            matrix = weights["text_proj_in.weight"]
-            parts = [
-                flat @ matrix[first : first + _ROWS_AT_A_TIME].to(flat.device, flat.dtype).T
-                for first in range(0, self.channels, _ROWS_AT_A_TIME)
-            ]
+        matrix = self._entries[_PROJECTION][1]()
+        parts = [flat @ rows.to(flat.device, flat.dtype).T for rows in matrix.split(_ROWS_AT_A_TIME)]
         return torch.cat(parts, dim=1)
 
     @torch.no_grad()
@@ -95,10 +97,9 @@ class VideoConnector:
         padded[0, :count] = projected
         mask = padded.new_zeros(1, 1, 1, tokens)
         mask[..., count:] = torch.finfo(dtype).min
-        connector = self._without_weights().video_connector
-        with opened(self._folder, _video_name) as weights:
-            fill(connector, "video_connector.", weights, device, dtype)
-            return connector(padded, mask)[0]
+        entries = {name: entry for name, entry in self._entries.items() if name != _PROJECTION}
+        model = fill(self._without_weights(), entries, device, lambda _: dtype)
+        return model["video_connector"](padded, mask)[0]
 
     def _without_weights(self) -> nn.ModuleDict:
         # Loaded here, so that prompts from the cache need no model library.
@@ -120,8 +121,4 @@ class VideoConnector:
                         rope_type=config["rope_type"],
                     ),
                 }
-            ).eval()
-
-
-def _video_name(key: str) -> str | None:
-    return None if key.startswith("audio_connector.") else key
+            )

@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .weight_files import Weights, check, fill, opened, read_config
+from ..checkpoint import Entry, file_entries, fill, read_config, require_match
+
+_WHAT = "text encoder"
 
 OnState = Callable[[int, Tensor], None]
 OnLayer = Callable[[int, int], None]
@@ -40,7 +42,7 @@ class Gemma:
         # Loaded here, so that prompts from the cache need no model library.
         from transformers import Gemma2Config, Gemma2Model, Gemma3TextConfig, Gemma3TextModel
 
-        settings = read_config(folder)
+        settings = read_config(folder, _WHAT)
         settings = settings.get("text_config", settings)
         if settings.get("model_type") != kind:
             raise ValueError(f"{folder} holds a model of the kind {settings.get('model_type')}, not {kind}.")
@@ -48,12 +50,11 @@ class Gemma:
             "gemma2": (Gemma2Config, Gemma2Model),
             "gemma3_text": (Gemma3TextConfig, Gemma3TextModel),
         }[kind]
-        self._folder = folder
+        self._folder, self._entries = folder, _text_entries(folder)
         self._config = configuration.from_dict(settings)
         self.layers: int = self._config.num_hidden_layers
         self.channels: int = self._config.hidden_size
-        with opened(folder, _text_name) as weights:
-            check(weights, self._without_weights(), folder)
+        require_match(self._entries, self._without_weights(), _WHAT)
 
     @torch.no_grad()
     def run(
@@ -81,29 +82,34 @@ class Gemma:
                 f"{self._config.vocab_size}; choose the tokenizer of this text encoder."
             )
         model = self._without_weights()
-        with opened(self._folder, _text_name) as weights:
-            rows, local_ids = torch.tensor(ids, device=device).unique(return_inverse=True)
-            _keep_rows(model.embed_tokens, rows.tolist(), weights, dtype)
-            fill(model.norm, "norm.", weights, device, dtype)
-            for module in (model.embed_tokens, model.rotary_emb):
-                module.to(device)
+        rows, local_ids = torch.tensor(ids, device=device).unique(return_inverse=True)
+        _keep_rows(model.embed_tokens, rows.cpu(), self._entries["embed_tokens.weight"], dtype)
+        fill(model.norm, {"weight": self._entries["norm.weight"]}, device, lambda _: dtype)
+        for module in (model.embed_tokens, model.rotary_emb):
+            module.to(device)
 
-            def load(index: int, layer: nn.Module, inputs: tuple[Tensor]) -> None:
-                if on_state is not None:
-                    on_state(index, inputs[0][0])
-                fill(layer, f"layers.{index}.", weights, device, dtype)
+        def load(index: int, layer: nn.Module, inputs: tuple[Tensor]) -> None:
+            if on_state is not None:
+                on_state(index, inputs[0][0])
+            prefix = f"layers.{index}."
+            own = {
+                name.removeprefix(prefix): entry
+                for name, entry in self._entries.items()
+                if name.startswith(prefix)
+            }
+            fill(layer, own, device, lambda _: dtype)
 
-            def unload(index: int, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-                layer.to("meta")
-                if on_layer is not None:
-                    on_layer(index + 1, self.layers)
+        def unload(index: int, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            layer.to("meta")
+            if on_layer is not None:
+                on_layer(index + 1, self.layers)
 
-            for index, layer in enumerate(model.layers):
-                layer.register_forward_pre_hook(partial(load, index))
-                layer.register_forward_hook(partial(unload, index))
-            positions = torch.arange(first, first + len(ids), device=device)
-            output = model(input_ids=local_ids[None], position_ids=positions[None], use_cache=False)
-            return output.last_hidden_state[0]
+        for index, layer in enumerate(model.layers):
+            layer.register_forward_pre_hook(partial(load, index))
+            layer.register_forward_hook(partial(unload, index))
+        positions = torch.arange(first, first + len(ids), device=device)
+        output = model(input_ids=local_ids[None], position_ids=positions[None], use_cache=False)
+        return output.last_hidden_state[0]
 
     def _without_weights(self) -> nn.Module:
         """The library's module, with its parameters on the meta device and its few buffers in memory."""
@@ -113,17 +119,19 @@ class Gemma:
             return self._model(self._config).eval()
 
 
-def _text_name(key: str) -> str | None:
+def _text_entries(folder: Path) -> dict[str, Entry]:
     """`language_model.model.`, `model.language_model.` and `model.` mean the same in front of a name."""
-    for prefix in ("model.", "language_model.", "model."):
-        key = key.removeprefix(prefix)
-    return None if key.startswith(_UNUSED) else key
+    entries = {}
+    for name, entry in file_entries(folder, _WHAT).items():
+        for prefix in ("model.", "language_model.", "model."):
+            name = name.removeprefix(prefix)
+        if not name.startswith(_UNUSED):
+            entries[name] = entry
+    return entries
 
 
-def _keep_rows(embedding: nn.Embedding, rows: list[int], weights: Weights, dtype: torch.dtype) -> None:
-    """Shrink the embedding to some rows of its table: the whole of Gemma-3's would take 2 GB in bf16."""
-    table = weights["embed_tokens.weight"]
-    kept = torch.cat([table[row : row + 1] for row in rows]).to(dtype)
-    embedding.weight = nn.Parameter(kept, requires_grad=False)
+def _keep_rows(embedding: nn.Embedding, rows: Tensor, table: Entry, dtype: torch.dtype) -> None:
+    """Shrink the embedding to some rows of its mapped table: the whole of Gemma-3's would take 2 GB in bf16."""
+    embedding.weight = nn.Parameter(table[1]()[rows].to(dtype), requires_grad=False)
     # It concerns gradients alone, and may lie outside the rows that are left.
     embedding.padding_idx = None
