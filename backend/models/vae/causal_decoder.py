@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .frame_decoder import DecoderCarry
+from .latent_units import denormalized
 
 
 class CausalDecoder:
@@ -48,18 +49,11 @@ class CausalDecoder:
         """See FrameDecoder. Latents (B, C, t, h, w) are normalised, h and w >= 2; frames are 32 times as large,
         in float32 or more."""
         frames = []
-        for latent in self._denormalize(latents).split(1, dim=2):
+        for latent in denormalized(latents, self._vae).split(1, dim=2):
             tails = _Tails(carry)
             frames.append((self._decode(latent, tails) + 1) / 2)
             carry = tuple(tails.after)
         return torch.cat(frames, dim=2), carry
-
-    def _denormalize(self, latents: Tensor) -> Tensor:
-        mean, std = (
-            statistic.float().view(1, -1, 1, 1, 1)
-            for statistic in (self._vae.latents_mean, self._vae.latents_std)
-        )
-        return latents * std / self._vae.config.scaling_factor + mean
 
     def _decode(self, latent: Tensor, tails: _Tails) -> Tensor:
         """One latent (B, C, 1, h, w) -> frames (B, 3, 1 or 8, 32h, 32w), RGB -1..1."""
