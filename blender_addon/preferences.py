@@ -12,6 +12,8 @@ from . import paths, session
 from .backend_process import find_backend
 from .compat import BLEND_RELATIVE
 from .panels.parts import draw_online_access
+from .panels.weights import draw_weights
+from .properties import presets
 
 
 class SANAWM_AP_preferences(AddonPreferences):
@@ -42,7 +44,25 @@ class SANAWM_AP_preferences(AddonPreferences):
         options=BLEND_RELATIVE,
     )
 
-    def draw(self, _context: Context) -> None:
+    weights_folder: StringProperty(
+        name="Weights Folder",
+        description=(
+            "Where the weights of SANA-WM are, or will be downloaded to. Empty: Blender's own folder for the "
+            "extension's data. A copy of the releases will do as well"
+        ),
+        subtype="DIR_PATH",
+    )
+    weights_preset: EnumProperty(
+        name="For Preset",
+        description="Whose weights are shown and downloaded",
+        items=[
+            (stem, preset.name, preset.description)
+            for stem, preset in presets().items()
+            if preset.model == "sana_wm"
+        ],
+    )
+
+    def draw(self, context: Context) -> None:
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
@@ -52,6 +72,8 @@ class SANAWM_AP_preferences(AddonPreferences):
         layout.separator()
         layout.prop(self, "backend_folder")
         _draw_backend(layout, self)
+        layout.separator()
+        draw_weights(layout, context, self)
 
 
 def _draw_backend(layout: UILayout, settings: SANAWM_AP_preferences) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import bpy
@@ -18,6 +18,7 @@ from .backend_process import BackendSetup, Child, find_backend, start_worker
 from .followed_job import FollowedJob
 from .properties import shot_settings
 from .supervisor import ACTIVE_INTERVAL_S, Project, Supervisor
+from .weights import WeightsErrand
 
 RECOVERY_INTERVAL_S = 5.0
 _SHOWING_US = {"VIEW_3D", "SEQUENCE_EDITOR", "PREFERENCES"}
@@ -103,6 +104,7 @@ host = BlenderHost()
 followers: list[Callable[[Scene], None]] = []
 supervisor = Supervisor(host)
 setup: BackendSetup | None = None
+weights_errand: WeightsErrand | None = None
 
 
 def latest_job(scene: Scene) -> FollowedJob | None:
@@ -131,10 +133,25 @@ def is_setting_up() -> bool:
     return setup is not None and setup.outcome == "running"
 
 
+def start_weights_errand(words: Sequence[str]) -> None:
+    """Download, verify or remove weights in a child process, followed by the timer.
+
+    Raises:
+        ProtocolError: the backend is not set up.
+        OSError: the child does not start.
+    """
+    global weights_errand
+    weights_errand = WeightsErrand(words)
+
+
+def is_on_weights_errand() -> bool:
+    return weights_errand is not None and weights_errand.outcome == "running"
+
+
 def tick() -> float:
     """One turn of the timer; also a function for tests, where Blender's timers never fire."""
     try:
-        if setup is not None and setup.poll():
+        if any([child.poll() for child in (setup, weights_errand) if child is not None]):
             host.redraw()
         interval = supervisor.tick(time.monotonic())
         for follower in followers:
@@ -143,7 +160,7 @@ def tick() -> float:
         # Blender drops a timer that raises, and the jobs would stand still without a word.
         log.exception("Following the jobs failed; trying again.")
         return RECOVERY_INTERVAL_S
-    return min(interval, ACTIVE_INTERVAL_S) if is_setting_up() else interval
+    return min(interval, ACTIVE_INTERVAL_S) if is_setting_up() or is_on_weights_errand() else interval
 
 
 @persistent
@@ -167,10 +184,12 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """A set-up stops; a worker finishes what is queued and ends by itself."""
+    """A set-up or a download stops; a worker finishes what is queued and ends by itself."""
     if bpy.app.timers.is_registered(tick):
         bpy.app.timers.unregister(tick)
     bpy.app.handlers.save_pre.remove(_on_save)
     bpy.app.handlers.load_post.remove(_on_load)
     if is_setting_up():
         setup.cancel()
+    if is_on_weights_errand():
+        weights_errand.cancel()

@@ -18,6 +18,7 @@ from . import (
     queue,
     shot_list,
     takes,
+    weights,
     wipe,
 )
 
@@ -47,6 +48,11 @@ _CLASSES = (
     export_job.SANAWM_OT_export_job,
     backend.SANAWM_OT_set_up_backend,
     backend.SANAWM_OT_cancel_set_up,
+    weights.SANAWM_OT_download_weights,
+    weights.SANAWM_OT_verify_weights,
+    weights.SANAWM_OT_remove_weights,
+    weights.SANAWM_OT_cancel_weights,
+    weights.SANAWM_OT_accept_licence,
     demo.SANAWM_OT_add_demo_scene,
     camera_move.SANAWM_OT_add_camera_move,
     camera_exchange.SANAWM_OT_import_camera,
