@@ -234,6 +234,8 @@ def _fetch(file: Remote, component: Component, progress: _Progress | None) -> st
             "it was removed: download again."
         )
     os.replace(file.partial, file.place)
+    for stale in file.place.parent.glob(f"{file.place.name}.*{PARTIAL_ENDING}"):
+        stale.unlink()
     return digest
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Weights from a hub on this machine: asked for, interrupted, damaged, kept to what was installed first."""
 
+import hashlib
 import json
 import os
 import signal
@@ -116,6 +117,37 @@ def test_a_cancelled_download_says_so_and_keeps_its_part(hub, tmp_path):
     last = json.loads(out.splitlines()[-1])
     assert child.returncode == 130 and last["stage"] == "cancelled"
     assert partial.stat().st_size and not (tmp_path / "refiner" / REFINER).exists()
+
+
+def put_partial(root, content, held, of=None):
+    """What an earlier download of the VAE left: `held`, under the name of `content` or of another version."""
+    folder = root / "vae"
+    folder.mkdir()
+    digest = hashlib.sha256(of or content).hexdigest()
+    (folder / f"{REFINER}.{digest[:12]}.partial").write_bytes(held)
+
+
+def test_a_hub_that_sends_no_parts_sends_all(hub, tmp_path):
+    content = hub.repositories[BIDIRECTIONAL][f"vae/{REFINER}"]
+    hub.ignores_ranges = True
+    put_partial(tmp_path, content, content[:20])
+    code, _out, err = run(hub, tmp_path, "download", "vae", "--accept-license", "ltx2")
+    assert code == 0, err
+    assert (tmp_path / "vae" / REFINER).read_bytes() == content
+
+
+def test_a_damaged_part_is_not_taken_for_the_file(hub, tmp_path):
+    content = hub.repositories[BIDIRECTIONAL][f"vae/{REFINER}"]
+    put_partial(tmp_path, content, bytes(20))
+    assert "did not arrive" in run(hub, tmp_path, "download", "vae", "--accept-license", "ltx2")[2]
+    assert run(hub, tmp_path, "download", "vae")[0] == 0
+
+
+def test_a_part_of_another_version_is_not_continued(hub, tmp_path):
+    content = hub.repositories[BIDIRECTIONAL][f"vae/{REFINER}"]
+    put_partial(tmp_path, content, bytes(20), of=b"another version")
+    assert run(hub, tmp_path, "download", "vae", "--accept-license", "ltx2")[0] == 0
+    assert sorted(p.name for p in (tmp_path / "vae").iterdir()) == ["config.json", REFINER]
 
 
 def test_without_acceptance_not_even_the_hub_is_asked(hub, tmp_path):
