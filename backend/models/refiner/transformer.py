@@ -97,26 +97,29 @@ class Block(nn.Module):
         """x (B, N, C), tokens of the active frames -> the same."""
         rows = (self.scale_shift_table + look.modulation).unbind(0)
         shift_attn, scale_attn, gate_attn, shift_ff, scale_ff, gate_ff = rows
+        # A clip refined at once is 0.9 GB in each of these, so none stays longer than it is needed.
         modulated = torch.addcmul(shift_attn, self._norm(x), 1 + scale_attn)
-        x = torch.addcmul(x, gate_attn, self._self_attention(modulated, look, memory))
+        queries = self.attn1.queries(modulated)
+        keys, values = self.attn1.keys_values(modulated)
+        del modulated
+        if look.keeps == "sink":
+            memory.keep_sink(keys, values)
+        queries, keys = rotate(queries, look.rotary), rotate(keys, look.rotary)
+        # The sink sees itself alone; everything else sees it, the history and the active frames.
+        seen = (keys, values) if look.keeps == "sink" else memory.seen_with(keys, values)
+        if look.keeps == "history":
+            memory.remember(keys, values)
+        del keys, values
+        attended = self.attn1.attend(queries, *seen)
+        del queries, seen
+        x = torch.addcmul(x, gate_attn, attended)
+        del attended
         x = x + self._text_attention(self._norm(x), look, memory)
         modulated = torch.addcmul(shift_ff, self._norm(x), 1 + scale_ff)
         return torch.addcmul(x, gate_ff, self.ff(modulated))
 
     def _norm(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, x.shape[-1:], eps=self._eps)
-
-    def _self_attention(self, x: Tensor, look: Look, memory: LayerMemory) -> Tensor:
-        keys, values = self.attn1.keys_values(x)
-        if look.keeps == "sink":
-            memory.keep_sink(keys, values)
-        queries, keys = rotate(self.attn1.queries(x), look.rotary), rotate(keys, look.rotary)
-        # The sink sees itself alone; everything else sees it, the history and the active frames.
-        seen = (keys, values) if look.keeps == "sink" else memory.seen_with(keys, values)
-        out = self.attn1.attend(queries, *seen)
-        if look.keeps == "history":
-            memory.remember(keys, values)
-        return out
 
     def _text_attention(self, x: Tensor, look: Look, memory: LayerMemory) -> Tensor:
         if memory.text is None:

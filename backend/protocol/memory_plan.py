@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of the released model is on the device when, decided before anything loads.
+
+The stages of a clip are prompts, first frame, stage 1, refiner and decoder. On a large device a streaming clip has
+the last three at once, so that they work at the same time; on a smaller one they come one after another, and on a
+small one the blocks of a transformer stay in host memory (on a CPU: on the disk) and visit the device one by one.
+
+Sizes of weights and of what is remembered are exact. What a call needs beside them was counted, tensor by tensor, in
+this implementation (`tests/live_bytes.py`); what libraries and the allocator take is an allowance, chosen once, with
+which the sums come within a tenth of the three peaks that the authors of SANA-WM publish. No GPU has confirmed them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from .errors import ProtocolError
+from .limits import STREAMING_CHUNK, TEMPORAL_STRIDE
+from .preset import Preset
+
+GB = 1e9
+SPATIAL_STRIDE = 32
+# Bytes for each parameter of a linear that precision applies to; NVFP4 has a scale for every 16 of them.
+_LINEAR_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp8": 1.0, "nvfp4": 0.5625}
+# Fragments and the rounding of the allocator; CUDA itself and its libraries' workspaces.
+_ALLOCATOR, _LIBRARIES_GB = 1.04, 1.0
+# Copies of a token, of the model's width and in its number format, that one call holds at its peak.
+_STAGE1_COPIES, _REFINER_COPIES, _REFINER_BLOCK_COPIES = 17.0, 8.0, 8.0
+# Of the decoder, for each latent cell in 16-bit numbers: a tile of latents for each of them, a causal step, its carry.
+_TILE_BYTES, _CAUSAL_BYTES, _CARRY_BYTES = 655e3, 2.7e6, 676e3
+TILE_LATENTS, TILE_CELLS = 13, 16
+_REFINER_BLOCK = STREAMING_CHUNK // TEMPORAL_STRIDE
+# Data-sheet rates in TFLOP/s for dense bf16, and how much of that such models reach elsewhere.
+_RATES = {"H200": 989.4, "H100": 989.4, "A100": 312.0, "5090": 209.5, "4090": 165.2}
+_REACHED, _HOST_GB_S = 0.33, 25.0
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """Of the released model: parameters, and the numbers that memory is counted with.
+
+    Attributes:
+        stage1, stage1_linears, stage1_block: parameters in all, in the linears that are quantised, in the largest
+            block.
+        stage1_width, stage1_blocks, stage1_softmax_blocks: tokens' width, blocks, and those of them with softmax.
+        refiner, refiner_linears, refiner_block, refiner_width, refiner_blocks: the same of the refiner.
+        encoder, decoder: of the video autoencoder.
+        text_layer: of the larger text encoder, which is read layer by layer.
+        text_tokens: that the refiner sees.
+        latent_channels, decoder_width: of the autoencoder; the decoder's at full size.
+        head_dim: of stage 1.
+    """
+
+    stage1: int = 2_661_800_468
+    stage1_linears: int = 1_806_336_000
+    stage1_block: int = 130_764_560
+    stage1_width: int = 2240
+    stage1_blocks: int = 20
+    stage1_softmax_blocks: int = 5
+    refiner: int = 13_041_520_768
+    refiner_linears: int = 12_884_901_888
+    refiner_block: int = 268_529_664
+    refiner_width: int = 4096
+    refiner_blocks: int = 48
+    encoder: int = 694_098_881
+    decoder: int = 528_380_720
+    text_layer: int = 224_148_992
+    text_tokens: int = 1024
+    latent_channels: int = 128
+    decoder_width: int = 128
+    head_dim: int = 112
+
+
+RELEASED = ModelSizes()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the machine has to spare.
+
+    Attributes:
+        device_gb: of the device that computes, in 1e9 bytes.
+        host_gb: of main memory; for a CPU the same memory.
+        device: its name, for the estimate of the time.
+        is_cpu: blocks are streamed from the disk and not from host memory.
+    """
+
+    device_gb: float
+    host_gb: float
+    device: str = ""
+    is_cpu: bool = False
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One row of the table.
+
+    Attributes:
+        name: for people.
+        weights_gb: of its weights on the device.
+        peak_gb: on the device while it works, its weights included; libraries not.
+        seconds: about how long it takes, from arithmetic; None where the device's rate is not known.
+    """
+
+    name: str
+    weights_gb: float
+    peak_gb: float
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What was decided.
+
+    Attributes:
+        stages: in the order of their work.
+        overlapped: stage 1, refiner and decoder are on the device together.
+        stage1_streamed, refiner_streamed: their blocks visit the device one by one.
+        spatial_tiles: frames are decoded in parts.
+        peak_gb: on the device, everything included.
+    """
+
+    stages: tuple[StagePlan, ...]
+    overlapped: bool = False
+    stage1_streamed: bool = False
+    refiner_streamed: bool = False
+    spatial_tiles: bool = False
+    peak_gb: float = 0.0
+
+    def in_words(self) -> str:
+        """How the model is laid out, as a sentence."""
+        streamed = [
+            name
+            for name, is_streamed in (
+                ("stage 1", self.stage1_streamed),
+                ("the refiner", self.refiner_streamed),
+            )
+            if is_streamed
+        ]
+        words = "all stages at once" if self.overlapped else "one stage after another"
+        if streamed:
+            words += f", the blocks of {' and '.join(streamed)} visiting the device one by one"
+        if self.spatial_tiles:
+            words += ", frames decoded in parts"
+        return f"{words[0].upper()}{words[1:]}: at most {self.peak_gb:.1f} GB."
+
+
+def plan(preset: Preset, frames: int, budget: Budget, sizes: ModelSizes = RELEASED) -> MemoryPlan:
+    """The fastest layout that fits.
+
+    Args:
+        frames: pixel frames that are sampled.
+
+    Raises:
+        ProtocolError: none fits; the sentence says what is missing and the nearest setting that would fit.
+    """
+    fitting = _first_fit(preset, frames, budget, sizes)
+    if fitting is not None:
+        return fitting
+    least = min(_layouts(preset, frames, budget, sizes), key=lambda layout: layout.peak_gb)
+    short_of_host = least.peak_gb <= budget.device_gb
+    needed = (
+        f"{_host_gb(least, preset, sizes):.0f} GB of main memory, and {budget.host_gb:.0f} GB are free"
+        if short_of_host
+        else f"at least {least.peak_gb:.1f} GB, and {budget.device_gb:.1f} GB are free"
+    )
+    raise ProtocolError(
+        f"{preset.name} needs {needed} for {frames} frames; {_nearest(preset, frames, budget, sizes)}."
+    )
+
+
+def _first_fit(preset: Preset, frames: int, budget: Budget, sizes: ModelSizes) -> MemoryPlan | None:
+    for layout in _layouts(preset, frames, budget, sizes):
+        waits_in_host = not budget.is_cpu and _host_gb(layout, preset, sizes) > budget.host_gb
+        if layout.peak_gb <= budget.device_gb and not waits_in_host:
+            return layout
+    return None
+
+
+def _layouts(preset: Preset, frames: int, budget: Budget, sizes: ModelSizes) -> Iterator[MemoryPlan]:
+    """The fastest first."""
+    is_streaming = preset.variant == "streaming"
+    choices = [MemoryPlan((), overlapped=True)] if is_streaming else []
+    choices += [MemoryPlan(()), MemoryPlan((), refiner_streamed=True)] if preset.refiner else [MemoryPlan(())]
+    choices.append(MemoryPlan((), stage1_streamed=True, refiner_streamed=preset.refiner))
+    for choice in choices:
+        # A causal decoder carries its past for the whole frame, so it has no parts.
+        for spatial_tiles in (False,) if is_streaming else (False, True):
+            layout = replace(choice, spatial_tiles=spatial_tiles)
+            stages = tuple(_stages(preset, frames, layout, budget, sizes))
+            together = [stage.peak_gb for stage in stages[2:]]
+            peak = max(stage.peak_gb for stage in stages)
+            if layout.overlapped:
+                peak = max(peak, sum(together))
+            allowance = 0.0 if budget.is_cpu else _LIBRARIES_GB
+            yield replace(layout, stages=stages, peak_gb=_ALLOCATOR * peak + allowance)
+
+
+def _stages(
+    preset: Preset, frames: int, layout: MemoryPlan, budget: Budget, sizes: ModelSizes
+) -> Iterator[StagePlan]:
+    cells = math.prod(preset.image_size) // SPATIAL_STRIDE**2
+    latents = (frames - 1) // TEMPORAL_STRIDE + 1
+    number = 4.0 if preset.precision == "fp32" else 2.0
+    work = _Work(preset, cells, latents, budget.device)
+    visiting = 1 if budget.is_cpu else 2  # blocks that are on the device while one of them works
+
+    layer = 2 * number * sizes.text_layer / GB
+    yield StagePlan("Prompts", layer, layer + 0.6 * number / 2 * sizes.text_tokens / 1024, None)
+
+    encoder = number * sizes.encoder / GB
+    yield StagePlan("First frame", encoder, encoder + 0.19e6 * number / 2 * cells / GB, work.seconds(5.3e12))
+
+    linear = _LINEAR_BYTES[preset.precision]
+    if layout.stage1_streamed:
+        rest = sizes.stage1 - sizes.stage1_blocks * sizes.stage1_block
+        weights = (number * max(rest, 0) + visiting * number * sizes.stage1_block) / GB
+    else:
+        weights = (
+            linear * sizes.stage1_linears + max(number, 2.0) * (sizes.stage1 - sizes.stage1_linears)
+        ) / GB
+    at_once = _REFINER_BLOCK + 1 if preset.variant == "streaming" else latents
+    active = _STAGE1_COPIES * at_once * cells * sizes.stage1_width * number
+    kept = 0.0
+    if preset.variant == "streaming":
+        heads = sizes.stage1_width // sizes.head_dim
+        # Four tensors of the keys' window in every softmax block; two states and seven frames' tails in the others.
+        kept = 4 * 10 * cells * sizes.stage1_width * 2 * sizes.stage1_softmax_blocks
+        others = sizes.stage1_blocks - sizes.stage1_softmax_blocks
+        kept += others * (2 * heads * sizes.head_dim**2 * 4 + 7 * cells * sizes.stage1_width * number)
+    yield StagePlan("Stage 1", weights, weights + (active + kept) / GB, work.stage1())
+
+    if preset.refiner:
+        if layout.refiner_streamed:
+            rest = sizes.refiner - sizes.refiner_blocks * sizes.refiner_block
+            weights = (number * rest + visiting * number * sizes.refiner_block) / GB
+        else:
+            weights = (linear * sizes.refiner_linears + number * (sizes.refiner - sizes.refiner_linears)) / GB
+        token = 2 * sizes.refiner_width * number
+        text = token * sizes.text_tokens * sizes.refiner_blocks
+        if preset.variant == "streaming":
+            history = token * cells * preset.refiner_window * sizes.refiner_blocks
+            prefix = token * cells * (preset.refiner_window + _REFINER_BLOCK)
+            active = _REFINER_BLOCK_COPIES * _REFINER_BLOCK * cells * sizes.refiner_width * number + prefix
+        else:
+            history = token * cells * sizes.refiner_blocks  # the sink alone
+            active = _REFINER_COPIES * latents * cells * sizes.refiner_width * number
+            active += 2 * latents * cells * sizes.refiner_width / 2 * 4  # rotary tables
+        yield StagePlan(
+            "Refiner", weights, weights + (text + history + active) / GB, work.refiner(layout, sizes, number)
+        )
+
+    decoder = number * sizes.decoder / GB
+    scale = number / 2 * sizes.decoder_width / 128
+    if preset.variant == "streaming":
+        pixels = (_CAUSAL_BYTES + _CARRY_BYTES) * scale * cells
+    else:
+        tile = min(latents, TILE_LATENTS)
+        part = min(cells, TILE_CELLS**2) if layout.spatial_tiles else cells
+        # Finished parts wait for the others, in the decoder's numbers and then in fp32.
+        whole = tile * TEMPORAL_STRIDE * cells * SPATIAL_STRIDE**2 * 3 * (number + 4)
+        pixels = _TILE_BYTES * scale * part * tile + whole * (1.0 if layout.spatial_tiles else 0.35)
+    yield StagePlan("Decoder", decoder, decoder + pixels / GB, work.decoder(layout))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Seconds from floating-point operations; None on a device whose rate is not known."""
+
+    preset: Preset
+    cells: int
+    latents: int
+    device: str
+
+    def seconds(self, operations: float, moved_gb: float = 0.0) -> float | None:
+        rate = next((rate for name, rate in _RATES.items() if name in self.device), None)
+        if rate is None:
+            return None
+        return max(operations / (rate * 1e12 * _REACHED), moved_gb / _HOST_GB_S)
+
+    def stage1(self) -> float | None:
+        tokens = self.cells * self.latents
+        if self.preset.variant == "streaming":
+            return self.seconds(5.76e9 * tokens * len(self.preset.step_list))
+        attended = 9.54e9 * tokens / 106_480
+        batch = 2 if self.preset.guidance != 1 else 1
+        return self.seconds((4.98e9 + attended) * tokens * self.preset.steps * batch)
+
+    def refiner(self, layout: MemoryPlan, sizes: ModelSizes, number: float) -> float | None:
+        tokens = self.cells * (self.latents - 1)
+        if self.preset.variant == "streaming":
+            passes = 4 * math.ceil((self.latents - 1) / _REFINER_BLOCK)
+            keys = (self.preset.refiner_window + _REFINER_BLOCK) * self.cells
+            work = (23.4e9 + 4 * keys * 4096 * 48) * tokens * 4
+        else:
+            passes, work = 3, (23.4e9 + 4 * tokens * 4096 * 48) * tokens * 3
+        moved = passes * number * sizes.refiner / GB if layout.refiner_streamed else 0.0
+        return self.seconds(work, moved)
+
+    def decoder(self, layout: MemoryPlan) -> float | None:
+        twice = 1.0 if self.preset.variant == "streaming" else TILE_LATENTS / TEMPORAL_STRIDE
+        return self.seconds(9.03e12 * self.latents * twice * (1.2 if layout.spatial_tiles else 1.0))
+
+
+def _host_gb(layout: MemoryPlan, preset: Preset, sizes: ModelSizes) -> float:
+    """Main memory that streamed blocks wait in."""
+    number = 4.0 if preset.precision == "fp32" else 2.0
+    waiting = sizes.refiner * layout.refiner_streamed + sizes.stage1 * layout.stage1_streamed
+    return number * waiting / GB
+
+
+def _nearest(preset: Preset, frames: int, budget: Budget, sizes: ModelSizes) -> str:
+    """The setting that fits and is nearest to what was wanted, as the end of a sentence."""
+    if preset.refiner and preset.variant == "streaming":
+        for window in (5, 2):
+            if window < preset.refiner_window and _first_fit(
+                replace(preset, refiner_window=window), frames, budget, sizes
+            ):
+                return f"it fits with a refiner window of {window} frames, at the price of some flicker"
+    stride = TEMPORAL_STRIDE if preset.variant == "bidirectional" else STREAMING_CHUNK
+    for shorter in range(frames - stride, stride, -stride):
+        if preset.variant != "streaming" and _first_fit(preset, shorter, budget, sizes):
+            return f"a clip of up to {shorter} frames fits"
+    if preset.refiner and _first_fit(replace(preset, refiner=False), frames, budget, sizes):
+        return "it fits without the refiner"
+    return "choose an Embedded preset, or a machine with more memory"
