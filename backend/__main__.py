@@ -72,12 +72,13 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("match", help="does a finished clip follow its camera? (see match --help)")
     commands.add_parser("train", help="train the embedded model (see train --help)")
-    commands.add_parser("weights", help="convert released weights (see weights --help)")
+    commands.add_parser("weights", help="list, download and check SANA-WM's weights (see weights --help)")
     return parser
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", type=_device, help="cpu (the default), cuda or cuda:N")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of SANA-WM's weights")
 
 
 def _seconds(text: str) -> float:
@@ -124,7 +125,7 @@ def _worker(arguments: argparse.Namespace, stop: threading.Event) -> int:
     if jobs_root.parent.is_dir():
         jobs_root.mkdir(exist_ok=True)
     try:
-        Worker(jobs_root, arguments.device, stop, arguments.idle_exit).serve()
+        Worker(jobs_root, arguments.device, stop, arguments.idle_exit, arguments.weights).serve()
     except WorkerError as error:
         return _refuse(str(error), code=3)
     return 130 if stop.is_set() else 0
@@ -142,7 +143,7 @@ def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
         job.queue("Run from the command line.")
     elif not is_free(job, record):
         return _refuse(f"{job.name} is {record.state} with the worker {record.worker}.", code=3)
-    record = run_job(job, ModelShelf(arguments.device), stop, _print_progress)
+    record = run_job(job, ModelShelf(arguments.device, arguments.weights), stop, _print_progress)
     if record is None:
         return _refuse(f"Another worker was faster and has {job.name}.", code=3)
     if record.state == JobState.DONE:

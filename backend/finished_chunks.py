@@ -44,20 +44,20 @@ class FinishedChunks:
             self._folder.mkdir()
             atomic.write_json(self._folder / _KEY, key)
 
-    def load(self, chunk: slice) -> Tensor | None:
-        """The latents (B,C,t,H,W) of a chunk, or None if they are not there whole."""
+    def load(self, chunk: slice, stage: str = "latents") -> Tensor | None:
+        """The latents (B,C,t,H,W) of a chunk after a stage, or None if they are not there whole."""
         try:
-            return load_file(self._path(chunk), device=self._device)["latents"]
+            return load_file(self._path(chunk, stage), device=self._device)["latents"]
         except (OSError, SafetensorError, KeyError):
             return None
 
-    def save(self, chunk: slice, latents: Tensor) -> None:
-        """Keep the latents of a chunk."""
-        if not self._path(chunk).exists():
-            atomic.write_bytes(self._path(chunk), save({"latents": latents.contiguous().cpu()}))
+    def save(self, chunk: slice, latents: Tensor, stage: str = "latents") -> None:
+        """Keep the latents of a chunk after a stage."""
+        if not self._path(chunk, stage).exists():
+            atomic.write_bytes(self._path(chunk, stage), save({"latents": latents.contiguous().cpu()}))
 
-    def _path(self, chunk: slice) -> Path:
-        return self._folder / f"latents_{chunk.start:05d}_{chunk.stop:05d}.safetensors"
+    def _path(self, chunk: slice, stage: str) -> Path:
+        return self._folder / f"{stage}_{chunk.start:05d}_{chunk.stop:05d}.safetensors"
 
 
 def _read_key(folder: Path) -> dict[str, str] | None:

@@ -48,9 +48,13 @@ class ModelShelf:
     Importing the pipeline costs seconds (torch), so it waits until the first model is wanted.
     """
 
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self._models: dict[tuple[str, bool], Models] = {}
+    def __init__(self, device: str, weights: Path | None = None) -> None:
+        """
+        Args:
+            weights: folder of the released weights, which large models are loaded from.
+        """
+        self.device, self._weights = device, weights
+        self._models: dict[tuple, Models] = {}
 
     def get(self, preset: Preset) -> Models:
         """What the preset needs.
@@ -60,9 +64,14 @@ class ModelShelf:
         """
         from .pipeline import load_models
 
-        wanted = preset.model, preset.network_blend > 0
+        if preset.model == "embedded":
+            wanted = preset.model, preset.network_blend > 0
+        else:
+            wanted = preset.model, preset.variant, preset.refiner, preset.precision
         if wanted not in self._models:
-            self._models[wanted] = load_models(preset, self.device)
+            # Small models stay beside each other; of the large one there is room for a single variant.
+            self._models = {key: models for key, models in self._models.items() if key[0] == "embedded"}
+            self._models[wanted] = load_models(preset, self.device, self._weights)
         return self._models[wanted]
 
 
@@ -74,15 +83,21 @@ class Worker:
         device: torch device, such as "cpu" or "cuda:0".
         stop: set to make the worker put its job back and leave.
         idle_exit_s: leave after this long without a job; None stays.
+        weights: folder of the released weights; None if there is none.
     """
 
     def __init__(
-        self, jobs_root: Path, device: str, stop: threading.Event, idle_exit_s: float | None = None
+        self,
+        jobs_root: Path,
+        device: str,
+        stop: threading.Event,
+        idle_exit_s: float | None = None,
+        weights: Path | None = None,
     ) -> None:
         self.jobs_root = jobs_root
         self._stop = stop
         self._idle_exit_s = idle_exit_s
-        self._shelf = ModelShelf(device)
+        self._shelf = ModelShelf(device, weights)
         self._lock = worker_lock(jobs_root, device)
         self._passed_over: dict[Path, int] = {}
         self._installed_ns = installed_ns()

@@ -121,14 +121,19 @@ class Child:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def start_worker(backend: Backend, jobs_root: Path, project: Path, blender_folder: Path) -> Child:
+def start_worker(
+    backend: Backend, jobs_root: Path, weights: Path, project: Path, blender_folder: Path
+) -> Child:
     """Start a resident worker for the jobs of one folder; what it says goes to `worker.log` there.
+
+    Args:
+        weights: folder of the released weights, whether or not there are any.
 
     Raises:
         OSError: the interpreter does not start, or the log cannot be written.
     """
     command = [backend.python, "-m", "backend", "worker", "--jobs", jobs_root]
-    command += ["--device", backend.device, "--idle-exit", str(IDLE_EXIT_S)]
+    command += ["--device", backend.device, "--weights", weights, "--idle-exit", str(IDLE_EXIT_S)]
     return Child(command, project, jobs_root / "worker.log", blender_folder)
 
 

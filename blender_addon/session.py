@@ -19,6 +19,7 @@ from .followed_job import FollowedJob
 from .properties import shot_settings
 from .supervisor import ACTIVE_INTERVAL_S, Project, Supervisor
 from .weights import WeightsErrand
+from .weights import folder as weights_folder
 
 RECOVERY_INTERVAL_S = 5.0
 _SHOWING_US = {"VIEW_3D", "SEQUENCE_EDITOR", "PREFERENCES"}
@@ -36,7 +37,9 @@ class BlenderHost:
 
     def start_worker(self, jobs_root: Path) -> Child:
         backend = find_backend(paths.backend_folder())
-        return start_worker(backend, jobs_root, paths.EXTENSION_ROOT, paths.blender_folder())
+        return start_worker(
+            backend, jobs_root, weights_folder(), paths.EXTENSION_ROOT, paths.blender_folder()
+        )
 
     def may_place(self) -> bool:
         """Not under a render or a playback, and only where an undo step covers the whole file."""

@@ -12,7 +12,8 @@ from bpy.types import Context, Object, Scene
 
 from ..backend.protocol import CameraPath, Finding, Preset, ProtocolError, Shot, Source, limits
 from ..backend.protocol.fingerprint import fingerprint
-from . import blockout, camera, camera_motion, first_frame, paths, timeline
+from ..backend.protocol.weights_ready import why_not_ready
+from . import blockout, camera, camera_motion, first_frame, paths, timeline, weights
 from .backend_process import find_backend
 from .properties import SANAWM_PG_finding, SANAWM_PG_shot, presets, shot_settings
 
@@ -24,7 +25,15 @@ def obstacle(settings: SANAWM_PG_shot) -> str:
         paths.jobs_root()
     except ProtocolError as error:
         return str(error)
-    return obstacle_in_scene(settings) or backend_obstacle()
+    return obstacle_in_scene(settings) or weights_obstacle(settings) or backend_obstacle()
+
+
+def weights_obstacle(settings: SANAWM_PG_shot) -> str:
+    """Which of the preset's weights are not on this machine, or may not be used yet, in a sentence; else empty."""
+    try:
+        return why_not_ready(weights.folder(), _preset(settings))
+    except ProtocolError as error:
+        return str(error)
 
 
 def backend_obstacle() -> str:

@@ -51,6 +51,7 @@ def write_gemma2(
 ) -> Gemma2Model:
     """A Gemma-2 folder with its tokenizer, in the tokenizer's own folder if one is given."""
     config = Gemma2Config(
+        architectures=["Gemma2ForCausalLM"],
         vocab_size=64,
         hidden_size=channels,
         intermediate_size=2 * channels,
@@ -82,6 +83,7 @@ def write_gemma3(
     Every third layer sees the whole text, the others `sliding_window` tokens.
     """
     config = Gemma3Config(
+        architectures=["Gemma3ForConditionalGeneration"],
         text_config={
             "vocab_size": 64,
             "hidden_size": channels,

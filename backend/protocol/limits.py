@@ -16,8 +16,9 @@ from .preset import Preset
 TEMPORAL_STRIDE = 8
 STREAMING_CHUNK = 24
 MAX_FRAMES = 961
-# The models whose weights this version can install. The presets of others are shown, and refused.
-RUNNABLE_MODELS = ("embedded",)
+MODELS = ("embedded", "sana_wm")
+# The number formats that the released model runs in; the embedded one knows fp32 alone.
+RELEASED_PRECISIONS = ("fp32", "bf16")
 FOV_RANGE_DEG = (25.0, 120.0)
 # The released model's own key controls move 0.025 m and turn 0.6 degrees a frame; they are its gentle range.
 GENTLE_SPEED_M_S = 0.025 * FPS
@@ -62,13 +63,19 @@ def check(camera: CameraPath, preset: Preset) -> list[Finding]:
 
 
 def check_model(preset: Preset) -> Finding | None:
-    """Whether this version can run the preset's model at all."""
-    if preset.model in RUNNABLE_MODELS:
+    """Whether this version can run the preset's model in its number format at all."""
+    if preset.model not in MODELS:
+        return Finding(
+            True,
+            f"The preset {preset.name} wants the model {preset.model}, which this version does not know; choose a "
+            f"preset of {' or '.join(MODELS)}.",
+        )
+    formats = ("fp32",) if preset.model == "embedded" else RELEASED_PRECISIONS
+    if preset.precision in formats:
         return None
     return Finding(
         True,
-        f"The preset {preset.name} cannot run yet, because this version cannot install the weights of the model "
-        f"{preset.model}; choose a preset of the model {' or '.join(RUNNABLE_MODELS)}.",
+        f"The preset {preset.name} cannot run yet in {preset.precision}; choose one in {' or '.join(formats)}.",
     )
 
 

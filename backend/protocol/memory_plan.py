@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What of the released model is on the device when, decided before anything loads.
 
-The stages of a clip are prompts, first frame, stage 1, refiner and decoder. On a large device a streaming clip has
-the last three at once, so that they work at the same time; on a smaller one they come one after another, and on a
+The stages of a clip are prompts, first frame, stage 1, refiner and decoder. A large device has the last three
+together, and those of a streaming clip work at the same time; on a smaller one they come one after another, and on a
 small one the blocks of a transformer stay in host memory (on a CPU: on the disk) and visit the device one by one.
 
 Sizes of weights and of what is remembered are exact. What a call needs beside them was counted, tensor by tensor, in
@@ -101,12 +101,14 @@ class StagePlan:
         name: for people.
         weights_gb: of its weights on the device.
         peak_gb: on the device while it works, its weights included; libraries not.
-        seconds: about how long it takes, from arithmetic; None where the device's rate is not known.
+        tflop: floating-point work, 1 multiply-add counted as 2.
+        seconds: about how long that takes; None where the device's rate is not known.
     """
 
     name: str
     weights_gb: float
     peak_gb: float
+    tflop: float
     seconds: float | None
 
 
@@ -116,14 +118,14 @@ class MemoryPlan:
 
     Attributes:
         stages: in the order of their work.
-        overlapped: stage 1, refiner and decoder are on the device together.
+        together: stage 1, refiner and decoder are on the device together, and stay there for the next clip.
         stage1_streamed, refiner_streamed: their blocks visit the device one by one.
         spatial_tiles: frames are decoded in parts.
         peak_gb: on the device, everything included.
     """
 
     stages: tuple[StagePlan, ...]
-    overlapped: bool = False
+    together: bool = False
     stage1_streamed: bool = False
     refiner_streamed: bool = False
     spatial_tiles: bool = False
@@ -139,7 +141,7 @@ class MemoryPlan:
             )
             if is_streamed
         ]
-        words = "all stages at once" if self.overlapped else "one stage after another"
+        words = "all of the model on the device" if self.together else "one stage after another"
         if streamed:
             words += f", the blocks of {' and '.join(streamed)} visiting the device one by one"
         if self.spatial_tiles:
@@ -182,18 +184,20 @@ def _first_fit(preset: Preset, frames: int, budget: Budget, sizes: ModelSizes) -
 def _layouts(preset: Preset, frames: int, budget: Budget, sizes: ModelSizes) -> Iterator[MemoryPlan]:
     """The fastest first."""
     is_streaming = preset.variant == "streaming"
-    choices = [MemoryPlan((), overlapped=True)] if is_streaming else []
-    choices += [MemoryPlan(()), MemoryPlan((), refiner_streamed=True)] if preset.refiner else [MemoryPlan(())]
+    choices = [MemoryPlan((), together=True), MemoryPlan(())]
+    if preset.refiner:
+        choices.append(MemoryPlan((), refiner_streamed=True))
     choices.append(MemoryPlan((), stage1_streamed=True, refiner_streamed=preset.refiner))
     for choice in choices:
         # A causal decoder carries its past for the whole frame, so it has no parts.
         for spatial_tiles in (False,) if is_streaming else (False, True):
             layout = replace(choice, spatial_tiles=spatial_tiles)
             stages = tuple(_stages(preset, frames, layout, budget, sizes))
-            together = [stage.peak_gb for stage in stages[2:]]
             peak = max(stage.peak_gb for stage in stages)
-            if layout.overlapped:
-                peak = max(peak, sum(together))
+            if layout.together:
+                work = [stage.peak_gb - stage.weights_gb for stage in stages[2:]]
+                at_once = sum(work) if is_streaming else max(work)
+                peak = max(peak, at_once + sum(stage.weights_gb for stage in stages[2:]))
             allowance = 0.0 if budget.is_cpu else _LIBRARIES_GB
             yield replace(layout, stages=stages, peak_gb=_ALLOCATOR * peak + allowance)
 
@@ -204,14 +208,19 @@ def _stages(
     cells = math.prod(preset.image_size) // SPATIAL_STRIDE**2
     latents = (frames - 1) // TEMPORAL_STRIDE + 1
     number = 4.0 if preset.precision == "fp32" else 2.0
-    work = _Work(preset, cells, latents, budget.device)
     visiting = 1 if budget.is_cpu else 2  # blocks that are on the device while one of them works
 
+    def stage(
+        name: str, weights_gb: float, working_gb: float, tflop: float, moved_gb: float = 0.0
+    ) -> StagePlan:
+        seconds = _seconds(tflop, moved_gb, budget)
+        return StagePlan(name, weights_gb, weights_gb + working_gb, tflop, seconds)
+
     layer = 2 * number * sizes.text_layer / GB
-    yield StagePlan("Prompts", layer, layer + 0.6 * number / 2 * sizes.text_tokens / 1024, None)
+    yield stage("Prompts", layer, 0.6 * number / 2 * sizes.text_tokens / 1024, 2e-3 * sizes.text_tokens * 12)
 
     encoder = number * sizes.encoder / GB
-    yield StagePlan("First frame", encoder, encoder + 0.19e6 * number / 2 * cells / GB, work.seconds(5.3e12))
+    yield stage("First frame", encoder, 0.19e6 * number / 2 * cells / GB, 6e-3 * cells)
 
     linear = _LINEAR_BYTES[preset.precision]
     if layout.stage1_streamed:
@@ -230,7 +239,7 @@ def _stages(
         kept = 4 * 10 * cells * sizes.stage1_width * 2 * sizes.stage1_softmax_blocks
         others = sizes.stage1_blocks - sizes.stage1_softmax_blocks
         kept += others * (2 * heads * sizes.head_dim**2 * 4 + 7 * cells * sizes.stage1_width * number)
-    yield StagePlan("Stage 1", weights, weights + (active + kept) / GB, work.stage1())
+    yield stage("Stage 1", weights, (active + kept) / GB, _stage1_tflop(preset, cells * latents))
 
     if preset.refiner:
         if layout.refiner_streamed:
@@ -248,9 +257,9 @@ def _stages(
             history = token * cells * sizes.refiner_blocks  # the sink alone
             active = _REFINER_COPIES * latents * cells * sizes.refiner_width * number
             active += 2 * latents * cells * sizes.refiner_width / 2 * 4  # rotary tables
-        yield StagePlan(
-            "Refiner", weights, weights + (text + history + active) / GB, work.refiner(layout, sizes, number)
-        )
+        passes, tflop = _refiner_work(preset, cells, latents)
+        moved = passes * number * sizes.refiner / GB if layout.refiner_streamed else 0.0
+        yield stage("Refiner", weights, (text + history + active) / GB, tflop, moved)
 
     decoder = number * sizes.decoder / GB
     scale = number / 2 * sizes.decoder_width / 128
@@ -262,46 +271,31 @@ def _stages(
         # Finished parts wait for the others, in the decoder's numbers and then in fp32.
         whole = tile * TEMPORAL_STRIDE * cells * SPATIAL_STRIDE**2 * 3 * (number + 4)
         pixels = _TILE_BYTES * scale * part * tile + whole * (1.0 if layout.spatial_tiles else 0.35)
-    yield StagePlan("Decoder", decoder, decoder + pixels / GB, work.decoder(layout))
+    twice = 1.0 if preset.variant == "streaming" else TILE_LATENTS / TEMPORAL_STRIDE
+    parts = 1.2 if layout.spatial_tiles else 1.0
+    yield stage("Decoder", decoder, pixels / GB, 9.03 / 880 * cells * latents * twice * parts)
 
 
-@dataclass(frozen=True)
-class _Work:
-    """Seconds from floating-point operations; None on a device whose rate is not known."""
+def _seconds(tflop: float, moved_gb: float, budget: Budget) -> float | None:
+    rate = next((rate for name, rate in _RATES.items() if name in budget.device), None)
+    return None if rate is None else max(tflop / (rate * _REACHED), moved_gb / _HOST_GB_S)
 
-    preset: Preset
-    cells: int
-    latents: int
-    device: str
 
-    def seconds(self, operations: float, moved_gb: float = 0.0) -> float | None:
-        rate = next((rate for name, rate in _RATES.items() if name in self.device), None)
-        if rate is None:
-            return None
-        return max(operations / (rate * 1e12 * _REACHED), moved_gb / _HOST_GB_S)
+def _stage1_tflop(preset: Preset, tokens: int) -> float:
+    """Of the released stage 1: linears, text and attention for each token, times the passes over it."""
+    if preset.variant == "streaming":
+        return 5.76e-3 * tokens * len(preset.step_list)
+    attended = 9.54e-3 * tokens / 106_480
+    return (4.98e-3 + attended) * tokens * preset.steps * (1 if preset.guidance == 1 else 2)
 
-    def stage1(self) -> float | None:
-        tokens = self.cells * self.latents
-        if self.preset.variant == "streaming":
-            return self.seconds(5.76e9 * tokens * len(self.preset.step_list))
-        attended = 9.54e9 * tokens / 106_480
-        batch = 2 if self.preset.guidance != 1 else 1
-        return self.seconds((4.98e9 + attended) * tokens * self.preset.steps * batch)
 
-    def refiner(self, layout: MemoryPlan, sizes: ModelSizes, number: float) -> float | None:
-        tokens = self.cells * (self.latents - 1)
-        if self.preset.variant == "streaming":
-            passes = 4 * math.ceil((self.latents - 1) / _REFINER_BLOCK)
-            keys = (self.preset.refiner_window + _REFINER_BLOCK) * self.cells
-            work = (23.4e9 + 4 * keys * 4096 * 48) * tokens * 4
-        else:
-            passes, work = 3, (23.4e9 + 4 * tokens * 4096 * 48) * tokens * 3
-        moved = passes * number * sizes.refiner / GB if layout.refiner_streamed else 0.0
-        return self.seconds(work, moved)
-
-    def decoder(self, layout: MemoryPlan) -> float | None:
-        twice = 1.0 if self.preset.variant == "streaming" else TILE_LATENTS / TEMPORAL_STRIDE
-        return self.seconds(9.03e12 * self.latents * twice * (1.2 if layout.spatial_tiles else 1.0))
+def _refiner_work(preset: Preset, cells: int, latents: int) -> tuple[int, float]:
+    """Passes over the released refiner's weights, and TFLOP in all."""
+    tokens = cells * (latents - 1)
+    is_streaming = preset.variant == "streaming"
+    passes = 4 * math.ceil((latents - 1) / _REFINER_BLOCK) if is_streaming else 3
+    keys = (preset.refiner_window + _REFINER_BLOCK) * cells if is_streaming else tokens
+    return passes, (23.4e-3 + 4e-12 * keys * 4096 * 48) * tokens * (4 if is_streaming else 3)
 
 
 def _host_gb(layout: MemoryPlan, preset: Preset, sizes: ModelSizes) -> float:

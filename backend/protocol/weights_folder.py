@@ -41,6 +41,16 @@ def state(root: Path, component_id: str) -> str:
     return "partial" if own.is_dir() and any(own.iterdir()) else "missing"
 
 
+def unconverted(root: Path, component_id: str) -> Path | None:
+    """The published file of a component whose weights have to be converted from it first; None if it is not there."""
+    component = COMPONENTS[component_id]
+    name = component.files[0].name
+    if not name.endswith(".pt"):
+        return None
+    folders = (root / component.id, *(root / place for place in component.places))
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
 def weight_files(place: Path, component: Component) -> list[Path]:
     """The safetensors files of what `find` found."""
     if place.is_file():

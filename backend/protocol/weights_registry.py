@@ -149,7 +149,9 @@ def _ltx2(
     )
 
 
-_VAE = (2.44, ("AutoencoderKLLTX2Video",), "decoder.conv_in.conv.weight")
+# The causal decoder was published with a class of its own around the same tensors.
+_VAE_CLASSES = ("AutoencoderKLLTX2Video", "AutoencoderKLCausalLTX2Video")
+_VAE = (2.44, _VAE_CLASSES, "decoder.conv_in.conv.weight")
 _REFINER = (37.75, _REFINER_CLASSES, "transformer_blocks.0.scale_shift_table")
 _CONNECTORS = (2.86, ("LTX2TextConnectors",), "text_proj_in.weight")
 

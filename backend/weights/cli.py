@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..protocol import Preset, ProtocolError
-from ..protocol.weights_folder import PARTIAL_ENDING, find, installed, record_installed, state
+from ..protocol.weights_folder import PARTIAL_ENDING, find, installed, record_installed, state, unconverted
 from ..protocol.weights_licences import LICENCES, accept, is_accepted
 from ..protocol.weights_registry import COMPONENTS, Component, needed_for
 from .notices import write_modified
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument(
         "--weights", type=Path, metavar="DIR", help="instead: the weights folder it was downloaded to"
     )
+    convert.add_argument("--json", action="store_true", help="report as JSON lines")
     return parser
 
 
@@ -149,9 +150,14 @@ def _convert(arguments: argparse.Namespace, _reporter: _Reporter) -> str:
 
 
 def _convert_installed(root: Path) -> str:
-    """The downloaded student, beside its pickle; recorded and marked as modified."""
-    source = root / _STUDENT.id / _STUDENT.files[0].name
-    target = source.with_name(_STUDENT.weights[0])
+    """The student, from wherever its pickle lies below the folder; recorded and marked as modified."""
+    source = unconverted(root, _STUDENT.id)
+    if source is None:
+        raise ProtocolError(
+            f"There is no {_STUDENT.files[0].path} in {root}; download {_STUDENT.title} first."
+        )
+    target = root / _STUDENT.id / _STUDENT.weights[0]
+    target.parent.mkdir(exist_ok=True)
     sentence = _converted(source, target)
     record = installed(root, _STUDENT.id)
     entry = {"size": target.stat().st_size, "sha256": sha256_of(target)}
@@ -161,9 +167,9 @@ def _convert_installed(root: Path) -> str:
 
 
 def _converted(source: Path, target: Path) -> str:
-    from .streaming_release import STREAMING_CONFIG, convert_training_checkpoint, recorded_steps, spelled
+    from .streaming_release import convert_training_checkpoint, recorded_steps, spelled
 
-    written = convert_training_checkpoint(source, target, STREAMING_CONFIG)
+    written = convert_training_checkpoint(source, target)
     steps = recorded_steps(target)
     trained = f"It was trained with the steps {spelled(steps)}." if steps else "It does not say its steps."
     return f"{target} {'is written' if written else 'was up to date'}.\n{trained}"

@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
-from ..models.stage1 import Stage1Config, Stage1Transformer
-from ..models.stage1.loading import FP32_NAMES, matched, state_dict_entries
+from ..models.stage1 import Stage1Transformer
+from ..models.stage1.loading import FP32_NAMES, architecture, matched, state_dict_entries
 
 # Raised when what a converted file holds changes, so that older files are made anew.
 _FORMAT_VERSION = "1"
@@ -34,10 +34,10 @@ _STEP_LIST = "denoising_step_list"
 
 # The released student as the later streaming code computes it: no renormalisation in either camera branch, the key
 # convolution carried in both, softmax scaled by the head's own width. Not yet held against the released weights.
-STREAMING_CONFIG = Stage1Config(cam_renorm_softmax=False, padded_scale_camera=False)
+STREAMING_SWITCHES = {"cam_renorm_softmax": False, "padded_scale_camera": False}
 
 
-def convert_training_checkpoint(source: Path, target: Path, config: Stage1Config) -> bool:
+def convert_training_checkpoint(source: Path, target: Path) -> bool:
     """Write the generator of a training checkpoint to `target`, unless that file was made from the same source.
 
     The file holds the model's tensors under the names of `Stage1Transformer`: bf16, but fp32 for decay rates, norms
@@ -49,7 +49,7 @@ def convert_training_checkpoint(source: Path, target: Path, config: Stage1Config
 
     Raises:
         FileNotFoundError: there is no source.
-        ValueError: the source is damaged, holds classes, does not fit the config or carries a strange step list.
+        ValueError: the source is damaged, holds classes, is no stage 1 or carries a strange step list.
     """
     if not source.is_file():
         raise FileNotFoundError(f"There is no training checkpoint at {source}.")
@@ -57,9 +57,10 @@ def convert_training_checkpoint(source: Path, target: Path, config: Stage1Config
         return False
     checkpoint = _read(source)
     steps = _step_list(checkpoint.pop(_STEP_LIST, None), source.name)
+    entries = state_dict_entries(checkpoint)
     with torch.device("meta"):
-        model = Stage1Transformer(config)
-    entries = matched(state_dict_entries(checkpoint), model)
+        model = Stage1Transformer(architecture(entries, STREAMING_SWITCHES))
+    entries = matched(entries, model)
     status = source.stat()
     metadata = {
         "format_version": _FORMAT_VERSION,

@@ -50,6 +50,7 @@ _CLASSES = (
     backend.SANAWM_OT_cancel_set_up,
     weights.SANAWM_OT_download_weights,
     weights.SANAWM_OT_verify_weights,
+    weights.SANAWM_OT_convert_weights,
     weights.SANAWM_OT_remove_weights,
     weights.SANAWM_OT_cancel_weights,
     weights.SANAWM_OT_accept_licence,

@@ -90,6 +90,16 @@ class SANAWM_OT_verify_weights(_ErrandOperator, Operator):
         return self.start("verify", *(id for id in self.components() if state(root, id) != "missing"))
 
 
+class SANAWM_OT_convert_weights(_ErrandOperator, Operator):
+    bl_idname = "sanawm.convert_weights"
+    bl_label = "Convert"
+    bl_description = "Make a file that can be loaded of the published model.pt, once; the published one stays"
+    bl_options = {"INTERNAL"}
+
+    def execute(self, _context: Context) -> set[str]:
+        return self.start("convert")
+
+
 class SANAWM_OT_remove_weights(_ErrandOperator, Operator):
     bl_idname = "sanawm.remove_weights"
     bl_label = "Remove Weights"

@@ -16,8 +16,10 @@ from ..properties import presets, shot_settings
 from .parts import SidebarPanel, draw_online_access, draw_sentence, duration_in_words, reads_prompt
 
 _STAGES = {
+    "prompts": "Reading the prompt",
     "condition": "Following the camera",
     "denoise": "Denoising",
+    "refine": "Refining",
     "render": "Making frames",
     "write": "Writing the clip",
     "match": "Matching the camera",

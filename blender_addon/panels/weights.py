@@ -8,7 +8,7 @@ from pathlib import Path
 from bpy.types import AddonPreferences, Context, UILayout
 
 from ...backend.protocol import ProtocolError
-from ...backend.protocol.weights_folder import find, state
+from ...backend.protocol.weights_folder import find, state, unconverted
 from ...backend.protocol.weights_licences import LICENCES, is_accepted
 from ...backend.protocol.weights_registry import COMPONENTS, Component
 from .. import session, weights
@@ -60,6 +60,8 @@ def _draw_contents(layout: UILayout, context: Context, root: Path) -> None:
         ).component = ""
     if set(states.values()) != {"missing"}:
         row.operator("sanawm.verify_weights").component = ""
+    if any(states[component.id] != "present" and unconverted(root, component.id) for component in components):
+        row.operator("sanawm.convert_weights")
 
 
 def _draw_component(column: UILayout, root: Path, component: Component, state: str) -> None:

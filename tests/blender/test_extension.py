@@ -143,15 +143,16 @@ def test_the_panel_says_which_part_of_the_range_the_clip_covers(film, preset, fp
 def test_a_preset_without_weights_is_refused_as_soon_as_it_is_chosen(film, addon, preset, tmp_path):
     film.sana_wm.preset = preset
     name = addon("properties").presets()[preset].name
-    sentence = f"The preset {name} cannot run yet"
+    sentence = f"{name} needs Stage 1"
     assert drawn("SANAWM_PT_clip").count(sentence) == 1
-    assert "choose a preset of the model embedded" in drawn("SANAWM_PT_clip")
-    assert not bpy.ops.sanawm.generate.poll() and not bpy.ops.sanawm.export_job.poll()
+    assert "download the weights in Blender's preferences" in drawn("SANAWM_PT_clip")
+    assert not bpy.ops.sanawm.generate.poll()
+    assert bpy.ops.sanawm.export_job.poll(), "another machine may have the weights"
     with pytest.raises(RuntimeError, match=sentence):
         bpy.ops.sanawm.generate()
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
     bpy.context.scene.sana_wm.preset = preset
-    assert sentence in drawn("SANAWM_PT_clip"), "in a file that is not saved yet"
+    assert sentence not in drawn("SANAWM_PT_clip"), "in a file that is not saved yet that comes first"
     assert not (tmp_path / "sanawm").exists()
 
 

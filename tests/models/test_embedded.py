@@ -179,7 +179,9 @@ def test_damaged_weights_are_a_sentence(damage, monkeypatch, tmp_path):
         tensors = load_file(target)
         tensors["layers.0.bias"] = torch.zeros(7)
         save_file(tensors, target)
-    monkeypatch.setattr("backend.pipeline.load_embedded", lambda device: load_embedded(device, tmp_path))
+    monkeypatch.setattr(
+        "backend.films.embedded.load_embedded", lambda device: load_embedded(device, tmp_path)
+    )
     preset = Preset("x", "x", "embedded", (640, 352), steps=1, network_blend=0.5)
     with pytest.raises(ProtocolError, match="weights cannot be loaded .*install the extension again"):
         load_models(preset, "cpu")

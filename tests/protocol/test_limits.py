@@ -95,14 +95,18 @@ def test_what_the_model_cannot_film_is_an_error(camera, variant, sentence):
         limits.require(camera, preset(variant))
 
 
-def test_a_model_without_weights_is_one_sentence_that_says_what_to_choose():
-    released = Preset("SANA-WM Final", "Large.", "sana_wm", (1280, 704))
-    with pytest.raises(ProtocolError) as refused:
-        limits.require(path(81), released)
-    assert str(refused.value) == (
-        "The preset SANA-WM Final cannot run yet, because this version cannot install the weights of the model "
-        "sana_wm; choose a preset of the model embedded."
-    )
+@pytest.mark.parametrize(
+    "model, precision, said",
+    [
+        ("sana_wm_3", "bf16", "wants the model sana_wm_3, which this version does not know"),
+        ("sana_wm", "nvfp4", "cannot run yet in nvfp4; choose one in fp32 or bf16."),
+        ("embedded", "bf16", "cannot run yet in bf16; choose one in fp32."),
+    ],
+)
+def test_a_model_that_cannot_run_is_one_sentence_that_says_what_to_choose(model, precision, said):
+    chosen = Preset("Chosen", "Large.", model, (1280, 704), precision=precision)
+    with pytest.raises(ProtocolError, match=said):
+        limits.require(path(81), chosen)
 
 
 def test_a_fast_move_is_no_cut():

@@ -74,7 +74,7 @@ def assert_converted(target: Path, weights: dict) -> None:
 
 
 def test_generator_is_converted_and_its_origin_recorded(weights, source, target):
-    assert convert_training_checkpoint(source, target, CONFIG)
+    assert convert_training_checkpoint(source, target)
     assert_converted(target, weights)
     with safe_open(target, "pt") as archive:
         metadata = archive.metadata()
@@ -91,7 +91,7 @@ def test_other_containers(weights, tmp_path, target, container):
     flat = {**weights, "pos_embed": torch.zeros(1)}
     steps = {"denoising_step_list": torch.tensor(STEPS)}
     torch.save({container: flat, **steps} if container else {**flat, **steps}, source)
-    convert_training_checkpoint(source, target, CONFIG)
+    convert_training_checkpoint(source, target)
     assert_converted(target, weights)
     assert recorded_steps(target) == tuple(STEPS)
 
@@ -102,12 +102,12 @@ def test_bf16_views_of_one_storage(weights, tmp_path, target):
     pieces = storage.split([value.numel() for value in weights.values()])
     views = {name: piece.view_as(weights[name]) for name, piece in zip(weights, pieces, strict=True)}
     torch.save({"generator": views}, tmp_path / "model.pt")
-    convert_training_checkpoint(tmp_path / "model.pt", target, CONFIG)
+    convert_training_checkpoint(tmp_path / "model.pt", target)
     assert_converted(target, {name: value.bfloat16().float() for name, value in weights.items()})
 
 
 def test_converted_file_loads_with_decay_and_norms_in_fp32(weights, source, target):
-    convert_training_checkpoint(source, target, CONFIG)
+    convert_training_checkpoint(source, target)
     for name, value in load(target, CONFIG).state_dict().items():
         expected = weights[name] if name.endswith(FP32_STORED) else weights[name].bfloat16().float()
         assert torch.equal(value, expected), name
@@ -119,7 +119,7 @@ def test_converted_file_loads_with_decay_and_norms_in_fp32(weights, source, targ
 
 @pytest.mark.parametrize("gradients", [False, True])
 def test_converted_file_runs_in_bf16(source, target, gradients):
-    convert_training_checkpoint(source, target, CONFIG)
+    convert_training_checkpoint(source, target)
     grid = (3, 3, 4)
     inputs = (
         randn((1, 8, *grid), 1), torch.tensor([[[0.0, 500.0, 500.0]]]), randn((1, 1, 5, 20), 2), torch.ones(1, 5),
@@ -147,7 +147,7 @@ def test_converted_file_runs_in_bf16(source, target, gradients):
 def test_step_list_is_read_however_it_was_saved(weights, tmp_path, target, saved, read):
     beside = {} if saved is None else {"denoising_step_list": saved}
     torch.save({"generator": weights, **beside}, tmp_path / "model.pt")
-    convert_training_checkpoint(tmp_path / "model.pt", target, CONFIG)
+    convert_training_checkpoint(tmp_path / "model.pt", target)
     assert recorded_steps(target) == read
 
 
@@ -157,7 +157,7 @@ def test_step_list_is_read_however_it_was_saved(weights, tmp_path, target, saved
 def test_strange_step_list_is_refused(weights, tmp_path, target, steps):
     torch.save({"generator": weights, "denoising_step_list": steps}, tmp_path / "model.pt")
     with pytest.raises(ValueError, match="model.pt carries the denoising steps"):
-        convert_training_checkpoint(tmp_path / "model.pt", target, CONFIG)
+        convert_training_checkpoint(tmp_path / "model.pt", target)
     assert not target.exists()
 
 
@@ -179,7 +179,6 @@ def test_a_run_takes_the_steps_of_the_training_and_says_so():
 
 
 def test_conversion_from_the_command_line_reports_in_sentences(source, target, capsys, monkeypatch):
-    monkeypatch.setattr("backend.weights.streaming_release.STREAMING_CONFIG", CONFIG)
     assert cli.main(["convert", str(source), str(target)]) == 0
     assert "1000, 960, 889, 727, 0" in capsys.readouterr().out
     assert cli.main(["convert", str(source), str(target)]) == 0
@@ -203,12 +202,12 @@ def test_a_class_is_refused_and_not_run(weights, tmp_path, source, target):
     trace = tmp_path / "trace"
     torch.save(training_checkpoint(weights, config=RunsCode(trace)), source)
     with pytest.raises(ValueError, match=rf"could run code: .* {os.mkdir.__module__}\.mkdir;"):
-        convert_training_checkpoint(source, target, CONFIG)
+        convert_training_checkpoint(source, target)
     assert not trace.exists() and not target.exists()
     # A collection is no danger in itself; it is refused and named all the same.
     torch.save(training_checkpoint(weights, config=defaultdict(dict)), source)
     with pytest.raises(ValueError, match=r"could run code: .* collections\.defaultdict"):
-        convert_training_checkpoint(source, target, CONFIG)
+        convert_training_checkpoint(source, target)
 
 
 def test_faults_of_the_weights_are_named_at_once(weights, source, target):
@@ -220,7 +219,7 @@ def test_faults_of_the_weights_are_named_at_once(weights, source, target):
     del faulty["blocks.1.attn.conv_k.weight"]
     torch.save(training_checkpoint(faulty), source)
     with pytest.raises(ValueError) as caught:
-        convert_training_checkpoint(source, target, CONFIG)
+        convert_training_checkpoint(source, target)
     message = str(caught.value)
     assert "1 missing (blocks.1.attn.conv_k.weight)" in message
     assert "1 unknown (blocks.1.attn.conv_q.weight)" in message
@@ -232,40 +231,40 @@ def test_faults_of_the_weights_are_named_at_once(weights, source, target):
 def test_truncated_checkpoint(source, target, share):
     source.write_bytes(source.read_bytes()[: int(share * source.stat().st_size)])
     with pytest.raises(ValueError, match=r"model\.pt cannot be read .* download it again"):
-        convert_training_checkpoint(source, target, CONFIG)
+        convert_training_checkpoint(source, target)
     assert not target.exists()
 
 
 def test_what_is_no_checkpoint(tmp_path, source, target):
     torch.save([1, 2], source)
     with pytest.raises(ValueError, match="holds a list instead of named weights"):
-        convert_training_checkpoint(source, target, CONFIG)
+        convert_training_checkpoint(source, target)
     with pytest.raises(FileNotFoundError, match="no training checkpoint at"):
-        convert_training_checkpoint(tmp_path / "absent.pt", target, CONFIG)
+        convert_training_checkpoint(tmp_path / "absent.pt", target)
 
 
 def test_conversion_is_repeated_only_for_another_source(weights, source, target):
-    assert convert_training_checkpoint(source, target, CONFIG)
+    assert convert_training_checkpoint(source, target)
     written = target.stat().st_mtime_ns
-    assert not convert_training_checkpoint(source, target, CONFIG)
+    assert not convert_training_checkpoint(source, target)
     # A copy with a new time but the same content.
     os.utime(source, (1, 1))
-    assert not convert_training_checkpoint(source, target, CONFIG)
+    assert not convert_training_checkpoint(source, target)
     assert target.stat().st_mtime_ns == written
 
     changed = {**weights, "final_layer.linear.bias": weights["final_layer.linear.bias"] + 1}
     size = source.stat().st_size
     torch.save(training_checkpoint(changed, denoising_step_list=STEPS), source)
     assert source.stat().st_size == size
-    assert convert_training_checkpoint(source, target, CONFIG)
+    assert convert_training_checkpoint(source, target)
     assert_converted(target, changed)
 
 
 def test_a_foreign_or_damaged_target_is_replaced(weights, source, target):
     save_file(weights, target)
-    assert convert_training_checkpoint(source, target, CONFIG)
+    assert convert_training_checkpoint(source, target)
     target.write_bytes(target.read_bytes()[:-1])
-    assert convert_training_checkpoint(source, target, CONFIG)
+    assert convert_training_checkpoint(source, target)
     assert_converted(target, weights)
 
 
@@ -277,7 +276,7 @@ def test_interrupted_writing_leaves_the_folder_as_it_was(weights, source, target
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
         try:
             with pytest.raises(Exception, match="too large"):
-                convert_training_checkpoint(source, target, CONFIG)
+                convert_training_checkpoint(source, target)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
@@ -285,7 +284,7 @@ def test_interrupted_writing_leaves_the_folder_as_it_was(weights, source, target
     assert list(source.parent.iterdir()) == [source]
 
     # An earlier conversion survives.
-    convert_training_checkpoint(source, target, CONFIG)
+    convert_training_checkpoint(source, target)
     torch.save(training_checkpoint({name: value + 1 for name, value in weights.items()}), source)
     convert_on_a_full_disk()
     assert_converted(target, weights)
@@ -295,5 +294,5 @@ def test_interrupted_writing_leaves_the_folder_as_it_was(weights, source, target
     left = target.with_name(target.name + ".partial")
     left.mkdir()
     shutil.copy(source, left / ".tmp1234")
-    assert convert_training_checkpoint(source, target, CONFIG)
+    assert convert_training_checkpoint(source, target)
     assert sorted(source.parent.iterdir()) == [source, target]

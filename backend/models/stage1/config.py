@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,3 +143,40 @@ class Stage1Config:
         if "in_channels" in fields:
             fields["out_channels"] = fields["in_channels"]
         return cls(**fields, **switches)
+
+    @classmethod
+    def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]], **switches: bool) -> Stage1Config:
+        """Read the sizes off a checkpoint, whose layouts do not all come with a config.
+
+        The heads of self and cross attention are as many as each other, as in every released model.
+
+        Args:
+            shapes: of its tensors, by the names of `Stage1Transformer`.
+            switches: cam_renorm_gdn and the fields after it.
+
+        Raises:
+            ValueError: it is no stage-1 checkpoint.
+        """
+        try:
+            width, in_channels = shapes["x_embedder.proj.weight"][:2]
+            blocks = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blocks."))
+            heads = shapes["blocks.0.attn.A_log"][0]
+            softmax = [i for i in range(blocks) if f"blocks.{i}.attn.conv_k.weight" not in shapes]
+            mixes = [i for i in range(blocks) if f"blocks.{i}.plucker_proj.weight" in shapes]
+            return cls(
+                in_channels=in_channels,
+                out_channels=shapes["final_layer.linear.weight"][0],
+                num_layers=blocks,
+                hidden_size=width,
+                head_dim=width // heads,
+                num_cross_heads=heads,
+                softmax_every_n=softmax[0] + 1 if softmax else 0,
+                conv_kernel_size=shapes["blocks.0.attn.conv_k.weight"][-1],
+                mlp_ratio=shapes["blocks.0.mlp.point_conv.conv.weight"][1] / width,
+                caption_channels=shapes["y_embedder.y_proj.fc1.weight"][1],
+                plucker_channels=shapes["plucker_embedder.proj.weight"][1],
+                plucker_blocks=-1 if len(mixes) == blocks else len(mixes),
+                **switches,
+            )
+        except (KeyError, ValueError, IndexError) as error:
+            raise ValueError(f"This is no stage-1 checkpoint: {error} is missing.") from error

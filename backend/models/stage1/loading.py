@@ -26,7 +26,7 @@ FP32_NAMES = ("A_log", "dt_bias", "norm.weight", "norm_cam.weight")
 
 def load(
     source: str | Path | Mapping[str, Tensor],
-    config: Stage1Config,
+    config: Stage1Config | Mapping[str, bool],
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     streamed: bool = False,
@@ -35,7 +35,7 @@ def load(
 
     Args:
         source: a .safetensors file, a folder of them (shards), or a state dict.
-        config: the architecture the checkpoint must match.
+        config: the architecture the checkpoint must match; or its switches alone, and the sizes are the checkpoint's.
         dtype: of parameters in memory, but decay rates and norms stay in fp32 when it is a smaller type;
             the file is mapped and cast tensor by tensor.
         streamed: leave the blocks' weights on the disk or in host memory and let them visit the device.
@@ -44,10 +44,10 @@ def load(
         ValueError: tensors are missing, unknown or of another shape; the sentence names them.
         FileNotFoundError: no checkpoint at that path.
     """
-    with torch.device("meta"):
-        model = Stage1Transformer(config)
     is_mapping = isinstance(source, Mapping)
     entries = state_dict_entries(source) if is_mapping else file_entries(Path(source), "stage-1 model")
+    with torch.device("meta"):
+        model = Stage1Transformer(architecture(entries, config))
     return fill(
         model,
         matched(entries, model),
@@ -55,6 +55,14 @@ def load(
         lambda name: _memory_dtype(name, dtype),
         "blocks" if streamed else "",
     )
+
+
+def architecture(entries: Mapping[str, Entry], config: Stage1Config | Mapping[str, bool]) -> Stage1Config:
+    """The config, or one with these switches and the sizes of the checkpoint; ValueError if it is no stage 1."""
+    if isinstance(config, Stage1Config):
+        return config
+    shapes = {_canonical(name): shape for name, (shape, _) in entries.items()}
+    return Stage1Config.from_shapes(shapes, **config)
 
 
 def state_dict_entries(checkpoint: Mapping[str, Any]) -> dict[str, Entry]:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .conditioning.camera import pixel_frames
-from .models.embedded import EmbeddedConditioning, EmbeddedModel, RasterClipBuilder, projection_size
-from .models.embedded.composite import composite
-from .models.stage1 import CarryPlan
-from .projection import hatched, project
-from .protocol import Blockout, CameraPath, Preset
-from .protocol.limits import STREAMING_CHUNK
+from ..conditioning.camera import pixel_frames
+from ..models.embedded import EmbeddedConditioning, EmbeddedModel, RasterClipBuilder, projection_size
+from ..models.embedded.composite import composite
+from ..models.stage1 import CarryPlan
+from ..projection import hatched, project
+from ..protocol import Blockout, CameraPath, Preset
+from ..protocol.limits import STREAMING_CHUNK
 
 # A chunk, its latents, and the look that they were sampled with.
 Sampled = tuple[slice, Tensor, EmbeddedConditioning]

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The parts of the released model: found, checked, loaded when their turn comes, and kept as the memory plan says."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..memory import available_gb
+from ..models.refiner import RefinerTransformer, load_refiner
+from ..models.stage1 import Stage1Transformer
+from ..models.stage1 import load as load_stage1
+from ..models.vae import CausalDecoder
+from ..models.vae.tiled_decoder import TiledDecoder
+from ..overlap import Overlap
+from ..protocol import Preset, ProtocolError, Shot
+from ..protocol.memory_plan import RELEASED, Budget, MemoryPlan, ModelSizes, plan
+from ..protocol.weights_folder import hashes, weight_files
+from ..protocol.weights_ready import TEXT_ENCODERS, places_of, why_not_ready
+from ..protocol.weights_registry import COMPONENTS
+from ..weights.streaming_release import STREAMING_SWITCHES, recorded_steps
+from ..weights.verify import check
+from .released_prompts import Prompts
+from .schedule import with_trained_steps
+from .shooting import Shooting
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class ReleasedModels:
+    """See Models.
+
+    Args:
+        preset: of the model "sana_wm"; says which parts are needed.
+        device: torch device.
+        weights: the folder that the parts are found in, in any layout they are published in.
+        sizes: of the model, for the memory plan.
+
+    Raises:
+        ProtocolError: a part is missing or is something else, or a licence was not accepted. Nothing is loaded yet.
+    """
+
+    def __init__(
+        self, preset: Preset, device: str, weights: Path | None, sizes: ModelSizes = RELEASED
+    ) -> None:
+        refused = why_not_ready(weights, preset)
+        if refused:
+            raise ProtocolError(refused)
+        self._places = places_of(weights, preset)
+        self.device, self.dtype, self._sizes = device, _DTYPES[preset.precision], sizes
+        for id, place in self._places.items():
+            check(place, COMPONENTS[id])
+        self.sha256 = {
+            id: _identity(weights, id, place) for id, place in self._places.items() if id not in TEXT_ENCODERS
+        }
+        self.prompts = Prompts(weights / "prompts", self._places, device, self.dtype)
+        self._stage1 = f"stage1_{preset.variant}"
+        self._is_streaming = preset.variant == "streaming"
+        self._plan: MemoryPlan | None = None
+        self._kept: dict[str, nn.Module] = {}
+
+    def as_trained(self, preset: Preset) -> tuple[Preset, list[str]]:
+        recorded = recorded_steps(self._places[self._stage1]) if self._is_streaming else None
+        return with_trained_steps(preset, recorded)
+
+    def check(self, shot: Shot) -> None:
+        self.prompts.require(shot)
+        if shot.preset.blockout_guidance > 0 and shot.blockout is None:
+            raise ProtocolError("Blockout guidance needs the blockout's geometry; export the shot with it.")
+        layout = plan(shot.preset, len(shot.camera), self._budget(), self._sizes)
+        if layout != self._plan:
+            self._kept.clear()
+            self._give_back()
+        self._plan = layout
+
+    def costs(self, shot: Shot, frames: int) -> dict[str, float]:
+        prompts, first_frame, *work = (stage.tflop for stage in self._plan.stages)
+        costs = {"prompts": prompts, "condition": first_frame}
+        if self._is_streaming and self._plan.together:
+            return {**costs, "render": sum(work)}
+        *stages, decode = work
+        return {**costs, **dict(zip(("denoise", "refine"), stages, strict=False)), "render": decode}
+
+    def film(self, shooting: Shooting, overlap: Overlap) -> Iterator[np.ndarray]:
+        from .released_film import ReleasedFilm
+
+        return ReleasedFilm(self, self._plan, shooting).portions(overlap)
+
+    @contextmanager
+    def encoder(self) -> Iterator[nn.Module]:
+        """The video autoencoder's encoder, for as long as the context lasts."""
+        from ..models.vae.ltx2 import load_vae
+
+        name = "vae_causal" if self._is_streaming else "vae"
+        vae = load_vae(self._places[name], "encoder", self._is_streaming, self.dtype, self.device)
+        try:
+            yield vae
+        finally:
+            del vae
+            self._give_back()
+
+    @contextmanager
+    def stage1(self) -> Iterator[Stage1Transformer]:
+        def load() -> nn.Module:
+            switches = STREAMING_SWITCHES if self._is_streaming else self.switches
+            place = self._places[self._stage1]
+            return load_stage1(place, switches, self.dtype, self.device, self._plan.stage1_streamed)
+
+        with self._part("stage1", load) as module:
+            yield module
+
+    @contextmanager
+    def refiner(self) -> Iterator[RefinerTransformer]:
+        name = "refiner_streaming" if self._is_streaming else "refiner"
+
+        def load() -> nn.Module:
+            return load_refiner(self._places[name], self.dtype, self.device, self._plan.refiner_streamed)
+
+        with self._part("refiner", load) as module:
+            yield module
+
+    @contextmanager
+    def decoder(self) -> Iterator[CausalDecoder | TiledDecoder]:
+        from ..models.vae.ltx2 import load_vae
+
+        name = "vae_causal" if self._is_streaming else "vae"
+
+        def load() -> nn.Module:
+            return load_vae(self._places[name], "decoder", self._is_streaming, self.dtype, self.device)
+
+        with self._part("decoder", load) as vae:
+            yield CausalDecoder(vae) if self._is_streaming else TiledDecoder(vae, self._plan.spatial_tiles)
+
+    # The bidirectional and the chunk-causal weights were trained with the defaults.
+    switches: dict[str, bool] = {}
+
+    @contextmanager
+    def _part(self, name: str, load: Callable[[], nn.Module]) -> Iterator[nn.Module]:
+        try:
+            module = self._kept.get(name) or load()
+        except (OSError, ValueError) as error:
+            raise ProtocolError(str(error)) from error
+        if self._plan.together:
+            self._kept[name] = module
+        try:
+            yield module
+        finally:
+            del module
+            if not self._plan.together:
+                self._give_back()
+
+    def _budget(self) -> Budget:
+        device = torch.device(self.device)
+        if device.type != "cuda":
+            free = available_gb() + _bytes(self._kept.values()) / 1e9
+            return Budget(free, free, "cpu", is_cpu=True)
+        free, _ = torch.cuda.mem_get_info(device)
+        ours = torch.cuda.memory_reserved(device)
+        return Budget((free + ours) / 1e9, available_gb(), torch.cuda.get_device_name(device))
+
+    def _give_back(self) -> None:
+        gc.collect()
+        if torch.device(self.device).type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _identity(weights: Path, id: str, place: Path) -> str:
+    """A hash for the provenance: of the download, or else of headers and sizes, as hashing everything takes minutes."""
+    own = hashes(weights, id) if place.is_relative_to(weights / id) else {}
+    files = weight_files(place, COMPONENTS[id])
+    if all(file.name in own for file in files):
+        return ", ".join(own[file.name] for file in files)
+    digest = hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            digest.update(opened.read(length) + str(file.stat().st_size).encode())
+    return f"headers {digest.hexdigest()}"
+
+
+def _bytes(modules: Iterator[nn.Module]) -> int:
+    return sum(p.numel() * p.element_size() for m in modules for p in m.parameters() if not p.is_meta)

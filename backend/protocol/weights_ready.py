@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a preset's weights are there and may be used, in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .preset import Preset
+from .weights_folder import find, unconverted
+from .weights_licences import unaccepted
+from .weights_registry import COMPONENTS, needed_for
+
+# A prompt that was encoded before needs none of these.
+TEXT_ENCODERS = ("gemma_2_2b", "gemma_3_12b")
+
+
+def places_of(root: Path, preset: Preset) -> dict[str, Path]:
+    """Where each part that the preset needs lies; those that are not there are left out."""
+    return {id: place for id in needed_for(preset) if (place := find(root, id)) is not None}
+
+
+def why_not_ready(root: Path | None, preset: Preset) -> str:
+    """What is missing, or which licence was not accepted, and what to do; "" if the preset can run.
+
+    Text encoders do not count here, because prompts may be cached.
+
+    Args:
+        root: the weights folder; None if none was chosen.
+    """
+    needed = needed_for(preset)
+    if not needed:
+        return ""
+    if root is None:
+        return (
+            f"{preset.name} needs the weights of SANA-WM; choose their folder with --weights DIR, or in Blender's "
+            "preferences."
+        )
+    places = places_of(root, preset)
+    missing = [COMPONENTS[id].title for id in needed if id not in places and id not in TEXT_ENCODERS]
+    pickle = next((path for id in needed if id not in places and (path := unconverted(root, id))), None)
+    if pickle is not None:
+        return (
+            f"{preset.name} needs {pickle.name} of {pickle.parent} converted, once; press Convert in Blender's "
+            "preferences, or run weights convert --weights DIR."
+        )
+    if missing:
+        return (
+            f"{preset.name} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not in {root}; "
+            "download the weights in Blender's preferences or with weights download, or choose the folder that has "
+            "them."
+        )
+    refused = unaccepted(root, places)
+    if refused:
+        return (
+            f"The licence of {' and '.join(licence.title for licence in refused)} was not accepted for {root}; read "
+            "and accept it in Blender's preferences or with weights accept."
+        )
+    return ""
