@@ -42,12 +42,16 @@ NEEDED_GB = {"cpu": 4, "cuda": 12}
 PROBE = """
 import importlib.metadata as m, importlib.util as u, json, subprocess, sys
 import cv2, einops, embreex, imageio, imageio_ffmpeg, numpy, PIL.Image, safetensors.torch, torch
-assert u.find_spec("peft"), "peft is missing"
+absent = [n for n in ("peft", "diffusers", "transformers", "accelerate", "huggingface_hub") if not u.find_spec(n)]
+assert not absent, f"{absent} missing"
 subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-version"], check=True, stdout=subprocess.DEVNULL)
 torch.ones(2) @ torch.ones(2)
-versions = {n: m.version(n) for n in ("torch", "numpy", "safetensors", "imageio-ffmpeg", "embreex", "peft")}
+named = ("torch", "numpy", "safetensors", "imageio-ffmpeg", "embreex", "peft", "diffusers", "transformers")
+versions = {n: m.version(n) for n in named}
 versions["python"] = sys.version.split()[0]
-print(json.dumps({"versions": versions, "cuda": torch.cuda.is_available()}))
+cuda = torch.cuda.is_available()
+gpu = {"name": torch.cuda.get_device_name(), "gb": torch.cuda.mem_get_info()[1] / 1e9} if cuda else None
+print(json.dumps({"versions": versions, "gpu": gpu}))
 """
 
 Report = Callable[[str, str, float], None]
@@ -116,22 +120,26 @@ def detect_device() -> str:
     return "cpu"
 
 
-def verify(python: Path | str) -> tuple[dict[str, str], bool]:
-    """Imports the backend's packages in that environment. Returns their versions and whether CUDA works."""
+def verify(python: Path | str) -> tuple[dict[str, str], dict | None]:
+    """Imports the backend's packages in that environment. Returns their versions, and name and gb of the GPU if CUDA
+    works."""
     probe = subprocess.run([str(python), "-I", "-c", PROBE], capture_output=True, text=True, timeout=600)
     if probe.returncode:
         reason = (probe.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise SetupError(f"The backend's packages do not load in {python}: {reason}")
     found = json.loads(probe.stdout.splitlines()[-1])
-    return found["versions"], found["cuda"]
+    return found["versions"], found["gpu"]
 
 
-def write_pointer(target: Path, environment: Path, device: str, versions: dict, requirements: list[str]):
-    """Makes `environment` the current one, by one rename."""
+def write_pointer(
+    target: Path, environment: Path, gpu: dict | None, versions: dict, requirements: list[str]
+) -> None:
+    """Makes `environment` the current one, by one rename; it computes on the GPU if there is one, else on the CPU."""
     pointer = {
         "schema": 1,
         "python": str(environment_python(environment)),
-        "device": device,
+        "device": "cuda" if gpu else "cpu",
+        "gpu": gpu,
         "versions": versions,
         "requirements": requirements,
         "token": uuid.uuid4().hex,
@@ -166,8 +174,8 @@ def install(target: Path, device: str, project: Path, extras: Sequence[str], rep
         try:
             create_environment(environment, requirements, index_options(wanted), target / "setup.log", report)
             report("verify", "Loading the packages once", 0.95)
-            versions, has_cuda = verify(environment_python(environment))
-            if device == "cuda" and not has_cuda:
+            versions, gpu = verify(environment_python(environment))
+            if device == "cuda" and gpu is None:
                 raise SetupError(
                     f"torch {versions['torch']} is installed but finds no CUDA device; "
                     "update the NVIDIA driver, or set up for the CPU."
@@ -175,8 +183,7 @@ def install(target: Path, device: str, project: Path, extras: Sequence[str], rep
         except BaseException:
             shutil.rmtree(environment, ignore_errors=True)
             raise
-        reached = "cuda" if has_cuda and wanted == "cuda" else "cpu"
-        write_pointer(target, environment, reached, versions, requirements)
+        write_pointer(target, environment, gpu if wanted == "cuda" else None, versions, requirements)
     return status(target)
 
 

@@ -35,11 +35,13 @@ class Backend:
         python: its interpreter.
         device: "cpu" or "cuda".
         summary: what it is, in words.
+        gpu: name of the graphics card it computes on, and its memory in 1e9 bytes; None if that is not known.
     """
 
     python: Path
     device: str
     summary: str
+    gpu: tuple[str, float] | None = None
 
 
 def find_backend(location: Path) -> Backend:
@@ -52,17 +54,20 @@ def find_backend(location: Path) -> Backend:
         pointer = json.loads((location / "current.json").read_text(encoding="utf-8"))
         python, device = Path(pointer["python"]), str(pointer["device"])
         torch_version = str(pointer["versions"].get("torch", "?")).partition("+")[0]
-        summary = f"torch {torch_version} on {'the CPU' if device == 'cpu' else device.upper()}"
+        card = pointer.get("gpu")
+        gpu = (str(card["name"]), float(card["gb"])) if card else None
+        place = "the CPU" if device == "cpu" else gpu[0] if gpu else device.upper()
+        summary = f"torch {torch_version} on {place}"
     except FileNotFoundError:
         python = location / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         if not python.is_file():
             raise ProtocolError("The backend is not set up yet; press Set Up Backend.") from None
-        device, summary = "cpu", f"the environment {location}, on the CPU"
+        device, gpu, summary = "cpu", None, f"the environment {location}, on the CPU"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ProtocolError(f"{location / 'current.json'} is damaged; set up the backend again.") from None
     if not python.is_file():
         raise ProtocolError(f"The backend's Python is gone from {python}; set up the backend again.")
-    return Backend(python, device, summary)
+    return Backend(python, device, summary, gpu)
 
 
 def clean_environment(environment: Mapping[str, str], blender_folder: Path) -> dict[str, str]:

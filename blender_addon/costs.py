@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from ..backend.protocol import Clip, ProtocolError
 from ..backend.protocol.estimate import Estimate, estimate
-from . import session, shots
+from ..backend.protocol.main_memory import available_gb
+from ..backend.protocol.memory_plan import Budget, MemoryPlan, plan
+from . import paths, session, shots
+from .backend_process import find_backend
 from .clip_records import clip_of
 from .properties import SANAWM_PG_shot, presets
 
@@ -17,6 +20,23 @@ def expected(settings: SANAWM_PG_shot) -> Estimate | None:
         return estimate(preset, shots.sample_count(settings, preset), _finished_clips()) if preset else None
     except ProtocolError:
         return None
+
+
+def planned(settings: SANAWM_PG_shot) -> MemoryPlan | None:
+    """How the released model would be laid out in this machine's memory; None for the embedded one.
+
+    The worker looks again at what is free when the job's turn comes.
+
+    Raises:
+        ProtocolError: it does not fit, the backend is not set up, or the range does not fit the preset.
+    """
+    preset = presets().get(settings.preset)
+    if preset is None or preset.model == "embedded":
+        return None
+    gpu = find_backend(paths.backend_folder()).gpu
+    free = available_gb()
+    budget = Budget(free, free, is_cpu=True) if gpu is None else Budget(gpu[1], free, gpu[0])
+    return plan(preset, shots.sample_count(settings, preset), budget)
 
 
 def _finished_clips() -> list[Clip]:

@@ -88,11 +88,11 @@ def _adopt(requirements: list[str]) -> bool:
     if not python.exists() or not _satisfied(python, requirements):
         return False
     try:
-        versions, has_cuda = installer.verify(python)
+        versions, gpu = installer.verify(python)
     except installer.SetupError:
         return False
-    device = "cuda" if has_cuda and installer.detect_device() == "cuda" else "cpu"
-    installer.write_pointer(ENVIRONMENTS, folder.resolve(), device, versions, requirements)
+    found = gpu if installer.detect_device() == "cuda" else None
+    installer.write_pointer(ENVIRONMENTS, folder.resolve(), found, versions, requirements)
     return True
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..memory import available_gb
 from ..models.refiner import RefinerTransformer, load_refiner
 from ..models.stage1 import Stage1Transformer
 from ..models.stage1 import load as load_stage1
@@ -21,6 +20,7 @@ from ..models.vae import CausalDecoder
 from ..models.vae.tiled_decoder import TiledDecoder
 from ..overlap import Overlap
 from ..protocol import Preset, ProtocolError, Shot
+from ..protocol.main_memory import available_gb
 from ..protocol.memory_plan import RELEASED, Budget, MemoryPlan, ModelSizes, plan
 from ..protocol.weights_folder import hashes, weight_files
 from ..protocol.weights_ready import TEXT_ENCODERS, places_of, why_not_ready

@@ -13,7 +13,15 @@ from pathlib import Path
 from ..protocol import Clip, Shot
 
 _MANIFEST = Path(__file__).parents[2] / "blender_manifest.toml"
-_LIBRARIES = ("torch", "numpy", "opencv-python-headless", "embreex", "imageio-ffmpeg")
+_LIBRARIES = (
+    "torch",
+    "numpy",
+    "opencv-python-headless",
+    "embreex",
+    "imageio-ffmpeg",
+    "diffusers",
+    "transformers",
+)
 
 
 @cache

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from bpy.types import Context, Panel, UILayout
 
+from ...backend.protocol import ProtocolError
 from ...backend.protocol.camera_check import CUTS, LENS, SPEED, TURN
 from ...backend.protocol.camera_match import Verdict
 from ...backend.protocol.estimate import Estimate
 from .. import camera_check, costs, remedies, verdicts
 from ..camera_check import Report
-from ..properties import shot_settings
+from ..properties import SANAWM_PG_shot, shot_settings
 from .parts import SidebarPanel, draw_sentence, duration_in_words
 
 _REMEDIES = {
@@ -38,9 +39,29 @@ class SANAWM_PT_camera_check(SidebarPanel, Panel):
             _draw_report(layout.box().column(), context, report)
         elif remedies.must_be_split(shot_settings(context.scene)):
             layout.operator("sanawm.split_shot")  # such a shot cannot be followed
-        expected = costs.expected(shot_settings(context.scene))
-        if expected is not None:
+        settings = shot_settings(context.scene)
+        expected = costs.expected(settings)
+        if expected is not None and (expected.is_own or expected.seconds is not None):
             draw_sentence(layout, context, _cost_in_words(expected), icon="TIME")
+        _draw_plan(layout, context, settings)
+
+
+def _draw_plan(layout: UILayout, context: Context, settings: SANAWM_PG_shot) -> None:
+    """What of the released model is in memory when, a stage a row."""
+    try:
+        plan = costs.planned(settings)
+    except ProtocolError as error:
+        draw_sentence(layout, context, str(error), icon="ERROR")
+        return
+    if plan is None:
+        return
+    box = layout.box().column(align=True)
+    for stage in plan.stages:
+        row = box.row()
+        row.label(text=stage.name)
+        row.label(text=f"{stage.peak_gb:.1f} GB")
+        row.label(text="" if stage.seconds is None else f"about {duration_in_words(stage.seconds)}")
+    draw_sentence(layout, context, plan.in_words(), icon="MEMORY")
 
 
 def _draw_report(layout: UILayout, context: Context, report: Report) -> None:
@@ -74,8 +95,6 @@ def _draw_line(
 
 
 def _cost_in_words(expected: Estimate) -> str:
-    if expected.seconds is None:
-        return "Nobody has measured this preset yet: time and memory are unknown."
     needs = f"Takes {duration_in_words(expected.seconds)}"
     if expected.memory_mb is not None:
         needs += f" and {expected.memory_mb / 1000:.1f} GB of memory"

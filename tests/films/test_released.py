@@ -3,21 +3,38 @@
 
 import shutil
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 
+import diffusers.pipelines.sana_wm.refiner as library_refiner_module
 import numpy as np
 import pytest
+import torch
+from diffusers import (
+    AutoencoderKLLTX2Video,
+    FlowMatchEulerDiscreteScheduler,
+    SanaWMPipeline,
+    SanaWMTransformer3DModel,
+)
+from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
+from PIL import Image
+from transformers import AutoTokenizer, Gemma2Model
 
 from backend.__main__ import main
-from backend.films.released_film import ReleasedFilm
+from backend.conditioning.first_frame import read_first_frame
+from backend.films.released_film import _REFINER_SEED, ReleasedFilm
 from backend.films.released_models import ReleasedModels
 from backend.films.shooting import Shooting
 from backend.finished_chunks import FinishedChunks
+from backend.models.vae import CausalDecoder
 from backend.progress import Progress
 from backend.protocol import JobFolder, Preset
+from backend.sampling import self_forcing
 from backend.video import read_frames
 from backend.worker import ModelShelf, run_job
-from tests.miniature_release import accept_licences, write_release
+from tests.miniature_release import STAGE1, accept_licences, stage1_weights, write_release
+from tests.miniature_text import write_gemma3
+from tests.refiner_reference import CAPTION, CHANNELS
 from tests.worker.conftest import first_frame_png, shot
 
 SIZE, SAMPLES = (160, 96), 25
@@ -161,17 +178,139 @@ def test_blockout_guidance_draws_to_the_projection_and_zero_changes_nothing(name
     assert not np.array_equal(pixels(plain), pixels(drawn))
 
 
-def film_of(preset, release, folder, samples=SAMPLES, **changes):
+def assert_close(what, got, expected, atol=1e-3):
+    error = (got - expected).abs().max().item()
+    assert got.shape == expected.shape and error <= atol, f"{what}: {error:.2e} > {atol:g}"
+
+
+def test_every_stage_is_what_diffusers_makes_of_the_same_files(release, tmp_path, monkeypatch):
+    """diffusers' camera branches rescale what the released weights' own code leaves alone, so here ours do too."""
+    monkeypatch.setattr(ReleasedModels, "switches", {"cam_renorm_gdn": True, "cam_renorm_softmax": True})
+    library = library_pipeline(release / "gemma-2-2b-it", release / "SANA-WM_bidirectional" / "vae")
+    film, shooting = film_of(FINAL, release, tmp_path)
+    made = shooting.shot
+    image = Image.fromarray((shooting.first_frame * 255).round().astype(np.uint8))
+    seen = {}
+    monkeypatch.setattr(library, "prepare_latents", _noting(library.prepare_latents, seen))
+    expected = library(
+        image,
+        made.prompt,
+        c2w=shooting.path.c2w,
+        intrinsics=shooting.path.intrinsics,
+        height=SIZE[1],
+        width=SIZE[0],
+        num_frames=SAMPLES,
+        num_inference_steps=FINAL.steps,
+        guidance_scale=FINAL.guidance,
+        generator=torch.Generator().manual_seed(made.seed),
+        output_type="latent",
+    ).latent
+    prompts, first = film._prompts(), film._first_latent()
+    assert_close("first latent", first, seen["first_latent"])
+    latents = list(film._sampled(prompts, first))
+    stage1 = torch.cat([part for _, part in latents], dim=2)
+    assert_close("stage 1", stage1, expected)
+
+    refiner = library_refiner(release / "SANA-WM_bidirectional" / "refiner")
+    own = self_forcing.chunk_noise((CHANNELS, 3, 5), _REFINER_SEED, torch.float32, "cpu")
+    monkeypatch.setattr(library_refiner_module, "randn_tensor", lambda *_, **__: own(slice(1, 4)))
+    expected = refiner(stage1, made.prompt, fps=16, block_size=stage1.shape[2] - 1, output_type="latent")
+    refined = list(film._refined(prompts, iter(latents)))
+    assert_close("refiner", refined[0][1], expected)
+
+    with torch.no_grad():
+        decoded = library._decode_latents(expected)[0, :, 1:]
+    frames = torch.from_numpy(np.concatenate(list(film._decoded(iter(refined)))))
+    assert_close("pixels", frames / 255, ((decoded + 1) / 2).clamp(0, 1).permute(1, 2, 3, 0), 0.6 / 255)
+
+
+def test_delivered_frame_i_is_the_picture_of_sample_i_plus_one(release, tmp_path, monkeypatch):
+    """With latents that say which samples they hold, and a decoder that shows just that."""
+    for preset in (FINAL, DRAFT):
+        film, shooting = film_of(preset, release, tmp_path / preset.name)
+        latents = torch.arange(4.0).view(1, 1, 4, 1, 1).expand(1, CHANNELS, 4, 3, 5)
+        parts = [(chunk, latents[:, :, chunk]) for chunk in film._chunks]
+        monkeypatch.setattr(ReleasedModels, "decoder", lambda models: nullcontext(_decoder(models)))
+        frames = np.concatenate(list(film._decoded(iter(parts))))
+        assert frames.mean((1, 2, 3)).round().tolist() == list(range(1, SAMPLES)), preset.name
+
+
+def _decoder(models):
+    """In place of pixels, frames have the number of their sample as their level of gray."""
+
+    class Causal(CausalDecoder):
+        def __init__(self):
+            pass
+
+        def decode_next(self, latents, carry):
+            return _numbered(latents, begins=carry is None), ()
+
+    class Tiled:
+        def decode(self, latents, first_frame=0):
+            yield _numbered(latents, begins=True)[:, :, first_frame:]
+
+    return Causal() if models._is_streaming else Tiled()
+
+
+def _numbered(latents, begins):
+    numbers = [8 * j - 7 + k for j in latents[0, 0, :, 0, 0].tolist() for k in range(8)]
+    numbers = numbers[7:] if begins else numbers
+    return torch.tensor(numbers).view(1, 1, -1, 1, 1).expand(1, 3, -1, 2, 2) / 255
+
+
+def film_of(preset, release, folder):
     """A film whose stages can be looked at one by one."""
-    job = job_of(folder, preset, **changes)
+    job = job_of(folder, preset)
     made = job.shot()
     models = ReleasedModels(preset, "cpu", release)
     models.check(made)
     progress = Progress(job, threading.Event())
-    progress.plan(models.costs(made, samples) | {"denoise": 1.0, "refine": 1.0})
-    path = made.camera.fitted_to(preset.image_size)
-    from backend.conditioning.first_frame import read_first_frame
-
+    progress.plan(dict.fromkeys(("prompts", "condition", "denoise", "refine", "render"), 1.0))
     first = read_first_frame(job.first_frame_png, preset.image_size)
+    path = made.camera.fitted_to(preset.image_size)
     shooting = Shooting(made, path, first, FinishedChunks(job, {}, "cpu"), 0, progress)
-    return models, ReleasedFilm(models, models._plan, shooting), shooting
+    return ReleasedFilm(models, models._plan, shooting), shooting
+
+
+def _noting(function, notes):
+    def noted(first_latent, *rest):
+        notes["first_latent"] = first_latent
+        return function(first_latent, *rest)
+
+    return noted
+
+
+def library_pipeline(gemma, vae_folder):
+    """diffusers' stage 1 with the miniature's weights."""
+    transformer = SanaWMTransformer3DModel(
+        in_channels=CHANNELS,
+        num_layers=4,
+        hidden_size=48,
+        num_attention_heads=2,
+        linear_head_dim=24,
+        caption_channels=STAGE1.caption_channels,
+        chunk_plucker_post_attn_blocks=4,
+    )
+    transformer.load_state_dict(stage1_weights(1))
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=9.8)
+    tokenizer, encoder = AutoTokenizer.from_pretrained(gemma), Gemma2Model.from_pretrained(gemma)
+    vae = AutoencoderKLLTX2Video.from_pretrained(vae_folder)
+    pipeline = SanaWMPipeline(tokenizer, encoder.eval(), vae.eval(), transformer.eval(), scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def library_refiner(folder):
+    """diffusers' refiner over the miniature's files; its text encoder needs the names of the library."""
+    gemma = write_gemma3(folder.parent.parent / "scratch", channels=CAPTION)
+    pipeline = library_refiner_module.SanaWMLTX2Refiner(
+        library_refiner_module.SanaWMLTX2RefinerTransformer3DModel.from_pretrained(
+            folder / "transformer"
+        ).eval(),
+        LTX2TextConnectors.from_pretrained(folder / "connectors").eval(),
+        AutoTokenizer.from_pretrained(folder / "text_encoder"),
+        gemma.eval(),
+        FlowMatchEulerDiscreteScheduler(shift=1.0),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

@@ -22,7 +22,7 @@ def target(tmp_path):
     python = installer.environment_python(environment)
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
-    installer.write_pointer(folder, environment, "cpu", {"torch": "2.13.0"}, ["torch>=2.13,<2.14"])
+    installer.write_pointer(folder, environment, None, {"torch": "2.13.0"}, ["torch>=2.13,<2.14"])
     return folder
 
 
