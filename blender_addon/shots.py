@@ -25,7 +25,7 @@ def obstacle(settings: SANAWM_PG_shot) -> str:
         paths.jobs_root()
     except ProtocolError as error:
         return str(error)
-    return obstacle_in_scene(settings) or weights_obstacle(settings) or backend_obstacle()
+    return weights_obstacle(settings) or obstacle_in_scene(settings) or backend_obstacle()
 
 
 def weights_obstacle(settings: SANAWM_PG_shot) -> str:

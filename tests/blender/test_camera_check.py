@@ -2,6 +2,8 @@
 """The check of a camera in Blender: what it says, what it draws, and its remedies, judged by a second check."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import bpy
@@ -297,5 +299,18 @@ def test_the_cost_is_scaled_from_own_clips_or_from_measurements(stage, addon, mo
     )
     monkeypatch.setattr(costs, "_finished_clips", lambda: [own])
     assert "Takes about 17 min" in panel() and "as your last clip with this preset" in panel()
+
+
+def test_the_released_models_memory_is_planned_in_a_table(stage, addon, monkeypatch):
+    costs, process = addon("costs"), addon("backend_process")
+    card = process.Backend(Path("python"), "cuda", "", ("NVIDIA GeForce RTX 5090", 33.6))
+    monkeypatch.setattr(costs, "find_backend", lambda location: card)
+    monkeypatch.setattr(costs, "available_gb", lambda: 64.0)
+    stage.sana_wm.preset = "embedded"
+    assert costs.planned(stage.sana_wm) is None
     stage.sana_wm.preset = "sana_wm_final"
-    assert "Nobody has measured this preset yet" in panel()
+    shown = panel()
+    for words in ("Stage 1", "Refiner", "Decoder", " GB", "about", "One stage after another"):
+        assert words in shown, words
+    monkeypatch.setattr(costs, "find_backend", lambda location: replace(card, gpu=("Small", 4.0)))
+    assert "needs at least" in panel() and "choose an Embedded preset" in panel()

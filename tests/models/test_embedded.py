@@ -185,5 +185,5 @@ def test_damaged_weights_are_a_sentence(damage, monkeypatch, tmp_path):
     preset = Preset("x", "x", "embedded", (640, 352), steps=1, network_blend=0.5)
     with pytest.raises(ProtocolError, match="weights cannot be loaded .*install the extension again"):
         load_models(preset, "cpu")
-    with pytest.raises(ProtocolError, match="weights of the model sana_wm"):
+    with pytest.raises(ProtocolError, match="needs the weights of SANA-WM"):
         load_models(Preset("x", "x", "sana_wm", (640, 352)), "cpu")

@@ -142,7 +142,7 @@ BREAKAGES = {
     ),
     "model": (
         lambda job: _edit(job, lambda r: r["preset"].update(model="gigantic")),
-        "weights of the model gigantic",
+        "wants the model gigantic, which this version does not know",
     ),
     "no_frame": (lambda job: job.first_frame_png.unlink(), "first_frame.png is missing"),
     "half_frame": (

@@ -161,7 +161,8 @@ class Stage1Config:
             width, in_channels = shapes["x_embedder.proj.weight"][:2]
             blocks = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blocks."))
             heads = shapes["blocks.0.attn.A_log"][0]
-            softmax = [i for i in range(blocks) if f"blocks.{i}.attn.conv_k.weight" not in shapes]
+            convolved = {name.split(".")[1] for name in shapes if ".attn.conv_k" in name}
+            softmax = [block for block in range(blocks) if str(block) not in convolved]
             mixes = [i for i in range(blocks) if f"blocks.{i}.plucker_proj.weight" in shapes]
             return cls(
                 in_channels=in_channels,
