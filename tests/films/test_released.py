@@ -117,7 +117,7 @@ SPOILT = {
     ),
     "of another release": (
         lambda root: _swap(root, "vae", "ltx2_causal_vae"),
-        "the one of the bidirectional",
+        "non-causal decoder of the other release",
     ),
     "not converted": (lambda root: shutil.rmtree(root / "stage1_streaming"), "converted, once"),
 }
