@@ -39,11 +39,12 @@ class ReleasedFilm:
     """
 
     def __init__(self, models: ReleasedModels, plan: MemoryPlan, shooting: Shooting) -> None:
-        self._models, self._plan, self._shooting = models, plan, shooting
+        self._models, self._shooting = models, shooting
         self._preset, self._progress = shooting.shot.preset, shooting.progress
         self._chunks = chunks_of(self._preset, len(shooting.path))
         width, height = (side // 32 for side in self._preset.image_size)
         self._grid = self._chunks[-1].stop, height, width
+        self._overlaps = plan.together and self._preset.variant == "streaming"
 
     def portions(self, overlap: Overlap) -> Iterator[np.ndarray]:
         """See Models.film."""
@@ -56,7 +57,7 @@ class ReleasedFilm:
 
     def _in_turn(self, overlap: Overlap, chunks: Chunks) -> Chunks:
         """A streaming clip's stages work at the same time; else a stage ends before the next one is loaded."""
-        if self._plan.together and self._preset.variant == "streaming":
+        if self._overlaps:
             return overlap.ahead(chunks)
         return iter(list(chunks))
 
@@ -80,8 +81,9 @@ class ReleasedFilm:
     def _sampled(self, prompts: Encoded, first: Tensor) -> Chunks:
         """Stage 1: latents of one chunk after the other, kept as soon as they are there."""
         finished = self._shooting.finished
-        if all(finished.load(chunk) is not None for chunk in self._chunks):
-            yield from ((chunk, finished.load(chunk)) for chunk in self._chunks)
+        kept = [finished.load(chunk) for chunk in self._chunks]
+        if all(latents is not None for latents in kept):
+            yield from zip(self._chunks, kept, strict=True)
             return
         sample = self._streamed if self._preset.variant == "streaming" else self._at_once
         with self._models.stage1() as network, PreviewLatents(self._models, self._shooting) as preview:
@@ -105,7 +107,7 @@ class ReleasedFilm:
             noise_levels(self._preset),
             self._chunks,
             self._shooting.finished.load,
-            lambda chunk, step: self._denoised(chunk, step, len(self._preset.step_list) - 1),
+            lambda chunk, step: self._stepped("denoise", chunk, step, len(self._preset.step_list) - 1),
             guidance,
         )
 
@@ -198,12 +200,9 @@ class ReleasedFilm:
                 if wanted.shape[2]:
                     yield _to_pixels(wanted)
 
-    def _denoised(self, chunk: slice, step: int, steps: int) -> None:
-        self._stepped("denoise", chunk, step, steps)
-
     def _stepped(self, stage: str, chunk: slice, step: int, steps: int) -> None:
         """Steps of chunks count towards the stage, unless the stages work at the same time."""
-        if self._plan.together and self._preset.variant == "streaming":
+        if self._overlaps:
             self._progress.check()
             return
         latents = self._grid[0]

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from ..models.vae.tiled_decoder import TiledDecoder
 from ..overlap import Overlap
 from ..protocol import Preset, ProtocolError, Shot
 from ..protocol.main_memory import available_gb
-from ..protocol.memory_plan import RELEASED, Budget, MemoryPlan, ModelSizes, plan
+from ..protocol.memory_plan import Budget, MemoryPlan, plan
 from ..protocol.weights_folder import hashes, weight_files
 from ..protocol.weights_ready import TEXT_ENCODERS, places_of, why_not_ready
 from ..protocol.weights_registry import COMPONENTS
@@ -41,20 +42,20 @@ class ReleasedModels:
         preset: of the model "sana_wm"; says which parts are needed.
         device: torch device.
         weights: the folder that the parts are found in, in any layout they are published in.
-        sizes: of the model, for the memory plan.
 
     Raises:
         ProtocolError: a part is missing or is something else, or a licence was not accepted. Nothing is loaded yet.
     """
 
-    def __init__(
-        self, preset: Preset, device: str, weights: Path | None, sizes: ModelSizes = RELEASED
-    ) -> None:
+    # The bidirectional and the chunk-causal weights were trained with the defaults.
+    switches: dict[str, bool] = {}
+
+    def __init__(self, preset: Preset, device: str, weights: Path | None) -> None:
         refused = why_not_ready(weights, preset)
         if refused:
             raise ProtocolError(refused)
         self._places = places_of(weights, preset)
-        self.device, self.dtype, self._sizes = device, _DTYPES[preset.precision], sizes
+        self.device, self.dtype = device, _DTYPES[preset.precision]
         for id, place in self._places.items():
             check(place, COMPONENTS[id])
         self.sha256 = {
@@ -74,7 +75,7 @@ class ReleasedModels:
         self.prompts.require(shot)
         if shot.preset.blockout_guidance > 0 and shot.blockout is None:
             raise ProtocolError("Blockout guidance needs the blockout's geometry; export the shot with it.")
-        layout = plan(shot.preset, len(shot.camera), self._budget(), self._sizes)
+        layout = plan(shot.preset, len(shot.camera), self._budget())
         if layout != self._plan:
             self._kept.clear()
             self._give_back()
@@ -96,15 +97,8 @@ class ReleasedModels:
     @contextmanager
     def encoder(self) -> Iterator[nn.Module]:
         """The video autoencoder's encoder, for as long as the context lasts."""
-        from ..models.vae.ltx2 import load_vae
-
-        name = "vae_causal" if self._is_streaming else "vae"
-        vae = load_vae(self._places[name], "encoder", self._is_streaming, self.dtype, self.device)
-        try:
+        with self._part("encoder", lambda: self._vae("encoder"), stays=False) as vae:
             yield vae
-        finally:
-            del vae
-            self._give_back()
 
     @contextmanager
     def stage1(self) -> Iterator[Stage1Transformer]:
@@ -113,7 +107,7 @@ class ReleasedModels:
             place = self._places[self._stage1]
             return load_stage1(place, switches, self.dtype, self.device, self._plan.stage1_streamed)
 
-        with self._part("stage1", load) as module:
+        with self._part("stage1", load, stays=self._plan.together) as module:
             yield module
 
     @contextmanager
@@ -123,37 +117,33 @@ class ReleasedModels:
         def load() -> nn.Module:
             return load_refiner(self._places[name], self.dtype, self.device, self._plan.refiner_streamed)
 
-        with self._part("refiner", load) as module:
+        with self._part("refiner", load, stays=self._plan.together) as module:
             yield module
 
     @contextmanager
     def decoder(self) -> Iterator[CausalDecoder | TiledDecoder]:
-        from ..models.vae.ltx2 import load_vae
-
-        name = "vae_causal" if self._is_streaming else "vae"
-
-        def load() -> nn.Module:
-            return load_vae(self._places[name], "decoder", self._is_streaming, self.dtype, self.device)
-
-        with self._part("decoder", load) as vae:
+        with self._part("decoder", lambda: self._vae("decoder"), stays=self._plan.together) as vae:
             yield CausalDecoder(vae) if self._is_streaming else TiledDecoder(vae, self._plan.spatial_tiles)
 
-    # The bidirectional and the chunk-causal weights were trained with the defaults.
-    switches: dict[str, bool] = {}
+    def _vae(self, part: Literal["encoder", "decoder"]) -> nn.Module:
+        from ..models.vae.ltx2 import load_vae
+
+        place = self._places["vae_causal" if self._is_streaming else "vae"]
+        return load_vae(place, part, self._is_streaming, self.dtype, self.device)
 
     @contextmanager
-    def _part(self, name: str, load: Callable[[], nn.Module]) -> Iterator[nn.Module]:
+    def _part(self, name: str, load: Callable[[], nn.Module], stays: bool) -> Iterator[nn.Module]:
         try:
             module = self._kept.get(name) or load()
         except (OSError, ValueError) as error:
             raise ProtocolError(str(error)) from error
-        if self._plan.together:
+        if stays:
             self._kept[name] = module
         try:
             yield module
         finally:
             del module
-            if not self._plan.together:
+            if not stays:
                 self._give_back()
 
     def _budget(self) -> Budget:

@@ -54,7 +54,6 @@ class Prompts:
     ) -> None:
         self._cache, self._places = PromptCache(folder), places
         self._device, self._dtype = device, dtype
-        self.stage1_tokens, self.refiner_tokens = STAGE1_TOKENS, REFINER_TOKENS
 
     def require(self, shot: Shot) -> None:
         """Every prompt is in the cache, or its encoder is there.
@@ -104,16 +103,11 @@ class Prompts:
         tokenizer = _tokenizer_of(encoder)
         if kind == "refiner":
             text = encode_refiner_prompt(
-                prompt,
-                encoder,
-                tokenizer,
-                self._places[self._connectors],
-                tokens=self.refiner_tokens,
-                **settings,
+                prompt, encoder, tokenizer, self._places[self._connectors], **settings
             )
             return {"text": text}
         encode = encode_stage1_prompt if kind == "stage1" else encode_stage1_negative
-        return encode(prompt, encoder, tokenizer, tokens=self.stage1_tokens, **settings)._asdict()
+        return encode(prompt, encoder, tokenizer, **settings)._asdict()
 
     def _load(self, kind: str, prompt: str) -> dict[str, Tensor] | None:
         try:
@@ -123,9 +117,9 @@ class Prompts:
 
     def _key(self, kind: str) -> dict[str, str]:
         """By the published parts, so that a prompt can be handed to somebody who has no text encoder."""
-        parts, tokens = ["gemma_2_2b"], self.stage1_tokens
+        parts, tokens = ["gemma_2_2b"], STAGE1_TOKENS
         if kind == "refiner":
-            parts, tokens = ["gemma_3_12b", self._connectors], self.refiner_tokens
+            parts, tokens = ["gemma_3_12b", self._connectors], REFINER_TOKENS
         published = {id: f"{COMPONENTS[id].repository} {COMPONENTS[id].revision}" for id in parts}
         return {**published, "dtype": str(self._dtype), "tokens": str(tokens)}
 

@@ -11,8 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import atomic
-from .errors import ProtocolError
+from .weights_records import read_table, write_table
 from .weights_registry import COMPONENTS, Component
 
 PARTIAL_ENDING = ".partial"
@@ -83,7 +82,7 @@ def record_installed(root: Path, component_id: str, record: dict[str, Any] | Non
     """Replace what `installed.json` says of a component; None forgets it."""
     records = {**_records(root), component_id: record}
     kept = {id: entry for id, entry in records.items() if entry is not None}
-    atomic.write_json(root / "installed.json", {"schema": 1, "components": kept})
+    write_table(root / "installed.json", "components", kept)
 
 
 def config_of(place: Path) -> dict[str, Any] | None:
@@ -126,14 +125,5 @@ def _has_recorded_sizes(root: Path, component: Component) -> bool:
 
 
 def _records(root: Path) -> dict[str, Any]:
-    path = root / "installed.json"
-    if not path.exists():
-        return {}
-    record = atomic.read_json(path)
-    if (
-        not isinstance(record, dict)
-        or record.get("schema") != 1
-        or not isinstance(record.get("components"), dict)
-    ):
-        raise ProtocolError(f"{path} is damaged; remove it, and download again: whole files stay.")
-    return record["components"]
+    remedy = "remove it, and download again: whole files stay"
+    return read_table(root / "installed.json", "components", remedy)

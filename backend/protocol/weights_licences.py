@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import atomic
 from .errors import ProtocolError
+from .weights_records import read_table, write_table
 from .weights_registry import COMPONENTS
 
 _MANIFEST = Path(__file__).parents[2] / "blender_manifest.toml"
@@ -106,7 +106,7 @@ def accept(root: Path, ids: Iterable[str]) -> None:
     for id in ids:
         accepted[id] = {"terms_sha256": LICENCES[id].digest, "accepted": now, "sana_wm": version}
     root.mkdir(parents=True, exist_ok=True)
-    atomic.write_json(root / "licences.json", {"schema": 1, "accepted": accepted})
+    write_table(root / "licences.json", "accepted", accepted)
 
 
 def is_accepted(root: Path, id: str) -> bool:
@@ -121,14 +121,4 @@ def unaccepted(root: Path, component_ids: Iterable[str]) -> list[Licence]:
 
 
 def _accepted(root: Path) -> dict[str, dict[str, str]]:
-    path = root / "licences.json"
-    if not path.exists():
-        return {}
-    record = atomic.read_json(path)
-    if (
-        not isinstance(record, dict)
-        or record.get("schema") != 1
-        or not isinstance(record.get("accepted"), dict)
-    ):
-        raise ProtocolError(f"{path} is damaged; remove it and accept the licenses again.")
-    return record["accepted"]
+    return read_table(root / "licences.json", "accepted", "remove it and accept the licenses again")

@@ -6,19 +6,15 @@ import torch
 from diffusers import AutoencoderKLLTX2Video
 
 from backend.models.vae import CausalDecoder, LinearCodec
+from tests.vae_reference import TINY
 
 LATENT_CHANNELS = 6
 CHUNKINGS = ([1] * 10, [4, 3, 3], [2, 5, 1, 2])
 
-# Of the released decoder everything but the channels and the number of layers.
 RELEASED = {
+    **TINY,
     "latent_channels": LATENT_CHANNELS,
-    "block_out_channels": (8, 16, 32, 32),
-    "layers_per_block": (1, 1, 1, 1, 1),
-    "decoder_block_out_channels": (8, 16, 32),
     "decoder_layers_per_block": (1, 2, 1, 2),
-    "spatial_compression_ratio": 32,
-    "temporal_compression_ratio": 8,
     "scaling_factor": 0.7,
 }
 CONFIGURATIONS = {
