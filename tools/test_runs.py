@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """All test runs of `build.py test`, and their sum.
 
-Tests of the backend run in one process of the backend's Python. Each file of tests/blender runs in a process
+Tests of the backend run in one process of the backend's Python, those of Triton's kernels in another one where Triton
+interprets kernels instead of compiling them. Each file of tests/blender runs in a process
 of its own in every Blender version, with a time limit: a crash or a hang there costs one file, not the run.
 """
 
@@ -47,12 +48,18 @@ def run(
     results = []
     if not paths and not expression:
         results.append(check_style(root, python))
-    backend_paths = [p for p in chosen if p != inside and inside not in p.parents]
+    interpreted = root / "tests" / "kernels" / "interpreted"
     match = ["-k", expression] if expression else []
+    backend_paths = [p for p in chosen if not p.is_relative_to(inside) and not p.is_relative_to(interpreted)]
     if backend_paths:
         print("Backend tests", flush=True)
-        command = [python, "-m", "pytest", "-q", "--durations=5", "--ignore", inside, *match, *backend_paths]
+        ignored = ["--ignore", inside, "--ignore", interpreted]
+        command = [python, "-m", "pytest", "-q", "--durations=5", *ignored, *match, *backend_paths]
         results.append(pytest_run("backend", command, root, BACKEND_LIMIT_S, show=True))
+    if any(p.is_relative_to(interpreted) or interpreted.is_relative_to(p) for p in chosen):
+        inside_it = [p for p in chosen if p.is_relative_to(interpreted)] or [interpreted]
+        command = [python, "-m", "pytest", "-q", *match, *inside_it]
+        results.append(pytest_run("kernels, interpreted", command, root, BACKEND_LIMIT_S, show=False))
     for version, blender in blenders.items():
         for file in sorted(inside.glob("test_*.py")):
             if any(p == file or p in file.parents for p in chosen):
