@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Triton's decorator chooses between interpreter and compiler when a kernel is defined: this folder has its own process."""
+"""Triton decides when a kernel is defined whether it interprets or compiles: this folder has a process of its own."""
 
 import os
 import sys
