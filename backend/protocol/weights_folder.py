@@ -38,7 +38,9 @@ def remains(root: Path, component_id: str) -> Path | None:
     """A folder that has something of a component where `find` finds nothing whole; None if there is no such folder."""
     component = COMPONENTS[component_id]
     names = {*component.weights, *(file.name for file in component.files)}
-    endings = (PARTIAL_ENDING,) if component.is_one_file else (PARTIAL_ENDING, ".safetensors", *PICKLE_ENDINGS)
+    endings = (
+        (PARTIAL_ENDING,) if component.is_one_file else (PARTIAL_ENDING, ".safetensors", *PICKLE_ENDINGS)
+    )
     for folder in _folders(root, component):
         there = [path.name for path in folder.glob("*") if path.is_file()]
         has_some = any(name in names or name.endswith(endings) for name in there)
