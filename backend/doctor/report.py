@@ -94,10 +94,9 @@ class Report:
     def damages(self) -> list[str]:
         """A sentence for each thing that is there and damaged."""
         weights = self.weights
-        of_weights = (
-            [*weights.damages, *(p.words for p in weights.parts if p.state == "damaged")] if weights else []
-        )
-        return [*of_weights, *dict.fromkeys(preset.obstacle for preset in self.presets if preset.is_damaged)]
+        of_parts = [f"{p.title}: {p.words}" for p in weights.parts if p.state == "damaged"] if weights else []
+        of_presets = dict.fromkeys(preset.obstacle for preset in self.presets if preset.is_damaged)
+        return [*(weights.damages if weights else ()), *of_parts, *of_presets]
 
     @property
     def runnable(self) -> list[str]:
@@ -126,7 +125,8 @@ def look(
 
 def of(machine: Machine, weights: Weights | None) -> Report:
     """What these mean for operators and presets."""
-    presets = tuple(_preset(path, machine, weights) for path in sorted(PRESETS.glob("*.json")))
+    embedded = "" if machine.obstacle else _embedded_damage()
+    presets = tuple(_preset(path, machine, weights, embedded) for path in sorted(PRESETS.glob("*.json")))
     return Report(machine, weights, _operators(machine), presets)
 
 
@@ -138,7 +138,7 @@ def _operators(machine: Machine) -> tuple[Operator, ...]:
     return tuple(Operator(name, *path) for name, path in paths(machine.device).items())
 
 
-def _preset(file: Path, machine: Machine, weights: Weights | None) -> PresetReport:
+def _preset(file: Path, machine: Machine, weights: Weights | None, embedded_damage: str) -> PresetReport:
     try:
         preset = Preset.load(file)
     except ProtocolError as error:
@@ -148,7 +148,7 @@ def _preset(file: Path, machine: Machine, weights: Weights | None) -> PresetRepo
     if machine.budget is None and not obstacle:
         obstacle = f"There is no CUDA device. {machine.why_no_gpu}"
     if preset.model == "embedded":
-        damage = "" if obstacle else _embedded_damage(preset)
+        damage = embedded_damage if preset.network_blend > 0 and not obstacle else ""
         return PresetReport(file.stem, preset.name, obstacle or damage, "", 0.0, False, (), bool(damage))
     needed = needed_for(preset)
     states = {part.id: part.state for part in weights.parts} if weights else {}
@@ -165,11 +165,12 @@ def _preset(file: Path, machine: Machine, weights: Weights | None) -> PresetRepo
     )
 
 
-def _embedded_damage(preset: Preset) -> str:
+def _embedded_damage() -> str:
+    """What is wrong with the files that ship with the extension: they are so small that loading them tells."""
     from ..films.embedded import EmbeddedModels
 
     try:
-        EmbeddedModels.load(preset, "cpu")
+        EmbeddedModels.load(Preset.load(PRESETS / "embedded.json"), "cpu")
     except ProtocolError as error:
         return str(error)
     return ""
