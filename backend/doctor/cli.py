@@ -27,6 +27,7 @@ def main(argv: list[str]) -> int:
         return 130
     finally:
         progress.end()
+    sys.stdout.reconfigure(errors="backslashreplace")  # a path may have what a terminal or a pipe cannot show
     if arguments.json:
         print(json.dumps(report.to_record(), indent=2, ensure_ascii=False))
     else:
