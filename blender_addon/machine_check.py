@@ -63,5 +63,6 @@ def show(report: str) -> Text:
         bpy.ops.wm.window_new()
         area = bpy.context.window_manager.windows[-1].screen.areas[0]
         area.type = "TEXT_EDITOR"
-        area.spaces.active.text = text
+        editor = area.spaces.active
+        editor.text, editor.show_syntax_highlight, editor.show_line_numbers = text, False, False
     return text

@@ -11,7 +11,7 @@ from typing import Any
 from ..protocol import Preset, ProtocolError, limits
 from ..protocol.memory_plan import MemoryPlan, plan
 from ..protocol.weights_ready import TEXT_ENCODERS, why_not_ready
-from ..protocol.weights_registry import COMPONENTS, needed_for
+from ..protocol.weights_registry import COMPONENTS, Component, needed_for
 from . import machine as machines
 from . import parts
 from .machine import Machine
@@ -150,6 +150,7 @@ def _preset(file: Path, machine: Machine, weights: Weights | None, embedded_dama
     if preset.model == "embedded":
         damage = embedded_damage if preset.network_blend > 0 and not obstacle else ""
         return PresetReport(file.stem, preset.name, obstacle or damage, "", 0.0, False, (), bool(damage))
+    obstacle = obstacle or machine.obstacle_of_released or _weights_obstacle(preset, weights)
     needed = needed_for(preset)
     states = {part.id: part.state for part in weights.parts} if weights else {}
     absent = [COMPONENTS[id] for id in needed if states.get(id, "missing") in ("missing", "incomplete")]
@@ -157,8 +158,8 @@ def _preset(file: Path, machine: Machine, weights: Weights | None, embedded_dama
     return PresetReport(
         file.stem,
         preset.name,
-        obstacle or machine.obstacle_of_released or _weights_obstacle(preset, weights),
-        " ".join(filter(None, (_of_prompts(needed, states), _of_patience(fits, machine)))),
+        obstacle,
+        "" if obstacle else _note(absent, fits, machine),
         sum(component.size_gb or 0.0 for component in absent),
         any(component.size_gb is None for component in absent),
         fits,
@@ -192,20 +193,16 @@ def _weights_obstacle(preset: Preset, weights: Weights | None) -> str:
         return str(error)
 
 
-def _of_prompts(needed: tuple[str, ...], states: dict[str, str]) -> str:
-    absent = [COMPONENTS[id].title for id in needed if id in TEXT_ENCODERS and states.get(id) != "whole"]
-    if not absent or not states:
-        return ""
-    return f"Without {' and '.join(absent)} it runs only with prompts that were encoded before."
-
-
-def _of_patience(fits: tuple[Fit, ...], machine: Machine) -> str:
-    takes_days = machine.device == "cpu" and any((fit.work_s or 0) > 86400 for fit in fits[:1])
-    return (
-        "On this CPU even a short clip takes more than a day; it is made for a graphics card."
-        if takes_days
-        else ""
-    )
+def _note(absent: list[Component], fits: tuple[Fit, ...], machine: Machine) -> str:
+    sentences = []
+    encoders = [component.title for component in absent if component.id in TEXT_ENCODERS]
+    if encoders:
+        sentences.append(f"Without {' and '.join(encoders)} it takes only prompts that were encoded before.")
+    if machine.device == "cpu" and any((fit.work_s or 0) > 86400 for fit in fits[:1]):
+        sentences.append(
+            "On this CPU even a short clip takes more than a day; it is made for a graphics card."
+        )
+    return " ".join(sentences)
 
 
 def _fit(preset: Preset, seconds: int, machine: Machine) -> Fit:

@@ -115,9 +115,10 @@ def _weights(weights: Weights | None) -> Iterator[str]:
     )
     yield from _sentence(f"Whole means: {held}.")
     yield ""
-    yield f"  {'part':40}{'state':15}{'on disk':>9}   licence"
+    yield f"  {'part':40}{'state':15}{'size':>9}   licence"
     for part in weights.parts:
-        size = f"{part.size_gb:.2f} GB" if part.place else ""
+        size_gb = part.size_gb if part.place else part.published_gb
+        size = "not known" if size_gb is None else f"{size_gb:.2f} GB"
         agreed = {True: "accepted", False: "not accepted", None: "not known"}[part.is_accepted]
         yield f"  {part.title:40}{part.state:15}{size:>9}   {part.licence} {agreed}"
         if part.state != "missing":

@@ -171,6 +171,14 @@ def test_the_exit_code_tells_what_is_damaged_from_what_is_not_there(copy, capsys
     assert main(["doctor", "--device", "cpu", "--weights", str(copy)]) == code
 
 
+def test_without_a_text_encoder_it_takes_prompts_that_are_cached(copy, machine):
+    shutil.rmtree(copy / "gemma-2-2b-it")
+    found = report.of(machine, parts.examine(copy))
+    final = next(preset for preset in found.presets if preset.id == "sana_wm_final")
+    assert final.can_run and "Without Gemma-2-2B, stage 1's text encoder it takes only prompts" in final.note
+    assert final.missing_gb == 5.25
+
+
 def test_terms_that_were_not_accepted_stop_a_preset(copy, machine):
     (copy / "licences.json").unlink()
     found = report.of(machine, parts.examine(copy))
