@@ -229,6 +229,8 @@ def _tensor_cores(gpu: Gpu | None, first: tuple[int, int], kind: str, begin: str
 
 
 def _bf16(capabilities: dict) -> Ability:
+    if not capabilities:
+        return Ability(False, "not known without torch")
     for name, words in (
         ("amx_bf16", "AMX multiplies bf16 matrices"),
         ("avx512_bf16", "AVX-512 has bf16 dot products"),
