@@ -31,9 +31,9 @@ _REPAIR = "set up the backend again"
 
 @dataclass(frozen=True)
 class Ability:
-    """Whether the machine has something, and in words which, or why not."""
+    """Whether the machine has something (None: not known), and in words which, or why not."""
 
-    is_there: bool
+    is_there: bool | None
     words: str
 
 
@@ -221,7 +221,7 @@ def _tensor_cores(gpu: Gpu | None, first: tuple[int, int], kind: str, begin: str
     if gpu is None:
         return Ability(False, "there is no graphics card")
     if gpu.capability is None:
-        return Ability(False, f"not known of an assumed card; {kind} tensor cores begin with {begin}")
+        return Ability(None, f"the card is assumed; {kind} tensor cores begin with {begin}")
     number = "sm_{}{}".format(*gpu.capability)
     if gpu.capability < first:
         return Ability(False, f"{number} has no {kind} tensor cores; they begin with {begin}")
@@ -230,7 +230,7 @@ def _tensor_cores(gpu: Gpu | None, first: tuple[int, int], kind: str, begin: str
 
 def _bf16(capabilities: dict) -> Ability:
     if not capabilities:
-        return Ability(False, "not known without torch")
+        return Ability(None, "only torch tells")
     for name, words in (
         ("amx_bf16", "AMX multiplies bf16 matrices"),
         ("avx512_bf16", "AVX-512 has bf16 dot products"),

@@ -95,7 +95,8 @@ def _rates(machine: Machine) -> str:
 
 
 def _yes_or_no(ability: Ability) -> str:
-    return f"{'yes' if ability.is_there else 'no'}: {ability.words}"
+    answer = {True: "yes", False: "no", None: "not known"}[ability.is_there]
+    return f"{answer}: {ability.words}"
 
 
 def _weights(weights: Weights | None) -> Iterator[str]:
