@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""python -m backend: worker | run | submit | match | train | weights."""
+"""python -m backend: worker | run | submit | match | train | weights | doctor."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def main(argv: list[str]) -> int:
         from .weights.cli import main as weights
 
         return weights(argv[1:])
+    if argv[:1] == ["doctor"]:
+        from .doctor.cli import main as doctor
+
+        _fix_threads()
+        return doctor(argv[1:])
     if argv[:1] == ["match"]:
         return _match(argv[1:])
     arguments = _parser().parse_args(argv)
@@ -44,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m backend", description="Makes clips from job folders.", epilog=EXIT_CODES
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="worker | run | submit | match | train | weights"
+        dest="command", required=True, metavar="worker | run | submit | match | train | weights | doctor"
     )
 
     worker = commands.add_parser("worker", help="serve a jobs folder, models kept warm", epilog=EXIT_CODES)
@@ -73,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("match", help="does a finished clip follow its camera? (see match --help)")
     commands.add_parser("train", help="train the embedded model (see train --help)")
     commands.add_parser("weights", help="list, download and check SANA-WM's weights (see weights --help)")
+    commands.add_parser("doctor", help="what this machine can run, and whether the weights are whole")
     return parser
 
 

@@ -16,6 +16,7 @@ from ..backend.protocol import ProtocolError
 from . import paths, sequencer, timeline
 from .backend_process import BackendSetup, Child, find_backend, start_worker
 from .followed_job import FollowedJob
+from .machine_check import MachineCheck
 from .properties import shot_settings
 from .supervisor import ACTIVE_INTERVAL_S, Project, Supervisor
 from .weights import WeightsErrand
@@ -108,6 +109,7 @@ followers: list[Callable[[Scene], None]] = []
 supervisor = Supervisor(host)
 setup: BackendSetup | None = None
 weights_errand: WeightsErrand | None = None
+machine_check: MachineCheck | None = None
 
 
 def latest_job(scene: Scene) -> FollowedJob | None:
@@ -151,10 +153,25 @@ def is_on_weights_errand() -> bool:
     return weights_errand is not None and weights_errand.outcome == "running"
 
 
+def start_machine_check() -> None:
+    """Have the backend look at this machine, followed by the timer.
+
+    Raises:
+        ProtocolError: the backend is not set up.
+        OSError: the child does not start.
+    """
+    global machine_check
+    machine_check = MachineCheck()
+
+
+def is_checking_machine() -> bool:
+    return machine_check is not None and machine_check.outcome == "running"
+
+
 def tick() -> float:
     """One turn of the timer; also a function for tests, where Blender's timers never fire."""
     try:
-        if any([child.poll() for child in (setup, weights_errand) if child is not None]):
+        if any([child.poll() for child in (setup, weights_errand, machine_check) if child is not None]):
             host.redraw()
         interval = supervisor.tick(time.monotonic())
         for follower in followers:
@@ -163,7 +180,8 @@ def tick() -> float:
         # Blender drops a timer that raises, and the jobs would stand still without a word.
         log.exception("Following the jobs failed; trying again.")
         return RECOVERY_INTERVAL_S
-    return min(interval, ACTIVE_INTERVAL_S) if is_setting_up() or is_on_weights_errand() else interval
+    is_waiting = is_setting_up() or is_on_weights_errand() or is_checking_machine()
+    return min(interval, ACTIVE_INTERVAL_S) if is_waiting else interval
 
 
 @persistent
@@ -196,3 +214,5 @@ def unregister() -> None:
         setup.cancel()
     if is_on_weights_errand():
         weights_errand.cancel()
+    if is_checking_machine():
+        machine_check.cancel()

@@ -1,1 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""Operators, one folder each: `naive.py` is the truth, the others are fast and tested against it."""
+
+from . import frame_gdn
+
+OPERATORS = {"frame_gdn": frame_gdn}
+
+
+def paths(device: str) -> dict[str, tuple[str, str]]:
+    """Which of its implementations each operator takes on a torch device, and why: {operator: (path, reason)}."""
+    return {name: operator.path(device) for name, operator in OPERATORS.items()}

@@ -10,15 +10,24 @@ import sys
 def available_gb() -> float:
     """Main memory that could be taken now, in 1e9 bytes; all of it where the system tells no more (macOS)."""
     if sys.platform == "linux":
-        with open("/proc/meminfo", encoding="ascii") as file:
-            sizes = {line.split(":")[0]: int(line.split()[1]) for line in file}
-        return sizes["MemAvailable"] * 1024 / 1e9
+        return _linux_gb("MemAvailable")
+    return _windows_gb("available") if os.name == "nt" else total_gb()
+
+
+def total_gb() -> float:
+    """All main memory, in 1e9 bytes."""
     if os.name == "nt":
-        return _windows_available_gb()
+        return _windows_gb("total")
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
 
 
-def _windows_available_gb() -> float:
+def _linux_gb(name: str) -> float:
+    with open("/proc/meminfo", encoding="ascii") as file:
+        sizes = {line.split(":")[0]: int(line.split()[1]) for line in file}
+    return sizes[name] * 1024 / 1e9
+
+
+def _windows_gb(name: str) -> float:
     import ctypes
     from ctypes import wintypes
 
@@ -38,4 +47,4 @@ def _windows_available_gb() -> float:
 
     status = Status(length=ctypes.sizeof(Status))
     ctypes.WinDLL("kernel32").GlobalMemoryStatusEx(ctypes.byref(status))
-    return status.available / 1e9
+    return getattr(status, name) / 1e9

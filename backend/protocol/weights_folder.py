@@ -11,10 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .errors import ProtocolError
 from .weights_records import read_table, write_table
 from .weights_registry import COMPONENTS, Component
 
 PARTIAL_ENDING = ".partial"
+PICKLE_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 
 
 def find(root: Path, component_id: str) -> Path | None:
@@ -25,11 +27,37 @@ def find(root: Path, component_id: str) -> Path | None:
     """
     component = COMPONENTS[component_id]
     own = root / component.id
-    for folder in (own, *(root / place for place in component.places)):
+    for folder in _folders(root, component):
         weights = _weights_in(folder, component)
         if weights and (folder != own or _has_recorded_sizes(root, component)):
             return weights if component.is_one_file else folder
     return None
+
+
+def remains(root: Path, component_id: str) -> Path | None:
+    """A folder that has something of a component where `find` finds nothing whole; None if there is no such folder."""
+    component = COMPONENTS[component_id]
+    names = {*component.weights, *(file.name for file in component.files)}
+    endings = (
+        (PARTIAL_ENDING,) if component.is_one_file else (PARTIAL_ENDING, ".safetensors", *PICKLE_ENDINGS)
+    )
+    for folder in _folders(root, component):
+        there = [path.name for path in folder.glob("*") if path.is_file()]
+        has_some = any(name in names or name.endswith(endings) for name in there)
+        if has_some and not _is_anothers(root, folder, component):
+            return folder
+    return None
+
+
+def layout(root: Path, component_id: str, place: Path) -> str:
+    """Whose arrangement of folders a place that `find` or `remains` gave belongs to, in words."""
+    folder = place.parent if place.is_file() else place
+    if folder == root / component_id:
+        return "own folder"
+    of_library = [path for path in COMPONENTS[component_id].places if "-diffusers" in path]
+    # Where the user's folder is the copy itself, the repository's name is not in the path.
+    of_library += [path.partition("/")[2] for path in of_library]
+    return "diffusers' layout" if folder.relative_to(root).as_posix() in of_library else "NVlabs' layout"
 
 
 def state(root: Path, component_id: str) -> str:
@@ -46,8 +74,7 @@ def unconverted(root: Path, component_id: str) -> Path | None:
     name = component.files[0].name
     if not name.endswith(".pt"):
         return None
-    folders = (root / component.id, *(root / place for place in component.places))
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+    return next((folder / name for folder in _folders(root, component) if (folder / name).is_file()), None)
 
 
 def weight_files(place: Path, component: Component) -> list[Path]:
@@ -96,7 +123,21 @@ def config_of(place: Path) -> dict[str, Any] | None:
 
 def class_names(config: dict[str, Any]) -> set[str]:
     """What a config says that it configures."""
-    return {config.get("_class_name"), *(config.get("architectures") or ())} - {None}
+    architectures = config.get("architectures")
+    names = [config.get("_class_name"), *(architectures if isinstance(architectures, list) else ())]
+    return {name for name in names if isinstance(name, str)}
+
+
+def _folders(root: Path, component: Component) -> tuple[Path, ...]:
+    """Where a component may lie, its own folder first."""
+    return (root / component.id, *(root / place for place in component.places))
+
+
+def _is_anothers(root: Path, folder: Path, component: Component) -> bool:
+    """Whether the folder is a place of another component as well, and its config says that it is that one."""
+    named = class_names(config_of(folder) or {})
+    others = [other for other in COMPONENTS.values() if named & set(other.classes)]
+    return component not in others and any(folder in _folders(root, other) for other in others)
 
 
 def _weights_in(folder: Path, component: Component) -> Path | None:
@@ -125,5 +166,11 @@ def _has_recorded_sizes(root: Path, component: Component) -> bool:
 
 
 def _records(root: Path) -> dict[str, Any]:
-    remedy = "remove it, and download again: whole files stay"
-    return read_table(root / "installed.json", "components", remedy)
+    path, remedy = root / "installed.json", "remove it, and download again: whole files stay"
+    records = read_table(path, "components", remedy)
+    for record in records.values():
+        files = record.get("files", {}) if isinstance(record, dict) else None
+        entries = files.values() if isinstance(files, dict) else [None]
+        if not all(isinstance(entry, dict) and {"size", "sha256"} <= set(entry) for entry in entries):
+            raise ProtocolError(f"{path} is damaged; {remedy}.")
+    return records

@@ -121,4 +121,8 @@ def unaccepted(root: Path, component_ids: Iterable[str]) -> list[Licence]:
 
 
 def _accepted(root: Path) -> dict[str, dict[str, str]]:
-    return read_table(root / "licences.json", "accepted", "remove it and accept the licenses again")
+    path, remedy = root / "licences.json", "remove it and accept the licenses again"
+    accepted = read_table(path, "accepted", remedy)
+    if not all(isinstance(entry, dict) for entry in accepted.values()):
+        raise ProtocolError(f"{path} is damaged; {remedy}.")
+    return accepted

@@ -23,7 +23,10 @@ def read_table(path: Path, name: str, remedy: str) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    record = atomic.read_json(path)
+    try:
+        record = atomic.read_json(path)
+    except ProtocolError:
+        record = None
     is_whole = isinstance(record, dict) and record.get("schema") == _SCHEMA
     if not is_whole or not isinstance(record.get(name), dict):
         raise ProtocolError(f"{path} is damaged; {remedy}.")

@@ -4,50 +4,90 @@
 `check` reads config.json and the headers of the safetensors files: wrong model, wrong generation, pickle, truncated.
 `verify` also reads every byte, against the SHA-256 that was recorded when the component was installed. Refiner and
 connectors of the bidirectional and the streaming release have the same shapes, so only the hash tells them apart.
+`locate` is `check` of what lies below a weights folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..protocol import ProtocolError
-from ..protocol.weights_folder import class_names, config_of, find, hashes, installed, weight_files
+from ..protocol.weights_folder import (
+    PICKLE_ENDINGS,
+    class_names,
+    config_of,
+    find,
+    hashes,
+    installed,
+    remains,
+    unconverted,
+    weight_files,
+)
 from ..protocol.weights_registry import COMPONENTS, Component
 
 _LARGEST_HEADER = 100_000_000
+_BLOCK = 1 << 22
 # What LTX-2.3 and later switch on in their configs, and LTX-2 has not.
 _LATER_SWITCHES = (
     "gated_attn", "audio_gated_attn", "cross_attn_mod", "audio_cross_attn_mod", "per_modality_projections",
     "video_gated_attn",
 )  # fmt: skip
-_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 
 
-def verify(root: Path, component_id: str) -> str:
+class NotReady(ProtocolError):
+    """A component that cannot be loaded although nothing of it is damaged.
+
+    Attributes:
+        state: "missing", "incomplete" or "not converted".
+    """
+
+    def __init__(self, sentence: str, state: str) -> None:
+        super().__init__(sentence)
+        self.state = state
+
+
+def verify(root: Path, component_id: str, on_read: Callable[[int], None] | None = None) -> str:
     """Check a component below `root` and hash its files; returns a sentence on what was found.
 
+    Args:
+        on_read: called with the number of bytes after every few MB.
+
     Raises:
-        ProtocolError: it is missing or incomplete, or one of its files is not what it should be.
+        NotReady: it is missing, incomplete or not converted.
+        ProtocolError: one of its files is not what it should be.
     """
     component = COMPONENTS[component_id]
-    _check_recorded_sizes(root, component)
-    place = find(root, component_id)
-    if place is None:
-        raise ProtocolError(_why_not_found(root, component))
-    check(place, component)
+    place = locate(root, component_id)
     folder = place.parent if place.is_file() else place
     is_own = folder == root / component_id
     expected = {file.name: file.sha256 for file in component.files if file.sha256} if is_own else {}
     expected |= hashes(root, component_id) if is_own else {}
     files = {*weight_files(place, component), *(folder / name for name in expected)}
     for file in sorted(files):
-        _check_hash(root, component, file, expected.get(file.name))
+        _check_hash(root, component, file, sha256_of(file, on_read), expected.get(file.name))
     held = all(file.name in expected for file in files)
     return f"{component.title} is whole" + ("." if held else ", but no hash is known to hold it against.")
+
+
+def locate(root: Path, component_id: str) -> Path:
+    """Where a component lies below `root`, checked by names, sizes and headers; see `find`.
+
+    Raises:
+        NotReady: it is missing, incomplete or not converted.
+        ProtocolError: what is there is damaged or is something else.
+    """
+    component = COMPONENTS[component_id]
+    _check_recorded_sizes(root, component)
+    place = find(root, component_id)
+    if place is None:
+        raise _not_found(root, component)
+    check(place, component)
+    return place
 
 
 def check(place: Path, component: Component) -> None:
@@ -64,14 +104,17 @@ def check(place: Path, component: Component) -> None:
         _check_config(config, component)
     files = weight_files(place, component)
     if not files:
-        pickles = [p.name for p in place.glob("*") if p.suffix in _PICKLES] if place.is_dir() else []
+        pickles = [p.name for p in place.glob("*") if p.suffix in PICKLE_ENDINGS] if place.is_dir() else []
         found = f" only {', '.join(pickles)}, which could run code and is not loaded" if pickles else " none"
-        raise ProtocolError(f"{component.title} needs safetensors files, and {place} has{found}.")
+        raise ProtocolError(
+            f"{component.title} needs safetensors files, and {place} has{found}; {_remedy(component)}."
+        )
     headers = [read_header(file) for file in files]
     names = {name for header in headers for name in header}
     if not any(name.endswith(component.tensor) for name in names):
         raise ProtocolError(
-            f"{files[0].name} in {files[0].parent} is not {component.title}: it has no {component.tensor}."
+            f"{files[0].name} in {files[0].parent} is not {component.title}: it has no {component.tensor}; "
+            f"{_remedy(component)}."
         )
     for header in headers:
         _check_generation(header, component)
@@ -90,7 +133,10 @@ def read_header(path: Path) -> dict[str, Any]:
         # Any first bytes can be a header's length, but the header itself begins with a brace.
         if start[8:] != b"{" or (length := int.from_bytes(start[:8], "little")) > _LARGEST_HEADER:
             if start.startswith((b"PK", b"\x80")):
-                raise ProtocolError(f"{path.name} is a pickle, which could run code; it is not loaded.")
+                raise ProtocolError(
+                    f"{path.name} in {path.parent} is a pickle, which could run code; it is not loaded: download the "
+                    "safetensors file."
+                )
             raise ProtocolError(f"{path.name} in {path.parent} is not a safetensors file; download it again.")
         text = start[8:] + file.read(length - 1)
     if len(text) < length:
@@ -113,9 +159,14 @@ def read_header(path: Path) -> dict[str, Any]:
     return tensors
 
 
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of(path: Path, on_read: Callable[[int], None] | None = None) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            if on_read:
+                on_read(len(block))
+    return digest.hexdigest()
 
 
 def _check_config(config: dict[str, Any], component: Component) -> None:
@@ -123,7 +174,7 @@ def _check_config(config: dict[str, Any], component: Component) -> None:
     if not named & set(component.classes):
         raise ProtocolError(
             f"This is not {component.title}: its config.json names {', '.join(sorted(named)) or 'no class'} instead of "
-            f"{' or '.join(component.classes)}."
+            f"{' or '.join(component.classes)}; {_remedy(component)}."
         )
     if any(config.get(switch) for switch in _LATER_SWITCHES):
         raise ProtocolError(_of_later_generation(component))
@@ -131,13 +182,14 @@ def _check_config(config: dict[str, Any], component: Component) -> None:
         if config["decoder_causal"] != (component.id == "vae_causal"):
             kind = "causal" if config["decoder_causal"] else "non-causal"
             raise ProtocolError(
-                f"This is not {component.title}: its config.json has the {kind} decoder of the other release."
+                f"This is not {component.title}: its config.json has the {kind} decoder of the other release; "
+                f"{_remedy(component)}."
             )
 
 
 def _check_generation(header: dict[str, Any], component: Component) -> None:
-    table = header.get(component.tensor, {}).get("shape", [])
-    if component.id.startswith("refiner") and table[:1] == [9]:
+    table = header.get(component.tensor, {}).get("shape")
+    if component.id.startswith("refiner") and isinstance(table, list) and table[:1] == [9]:
         raise ProtocolError(_of_later_generation(component))
 
 
@@ -148,7 +200,13 @@ def _of_later_generation(component: Component) -> str:
     )
 
 
+def _remedy(component: Component) -> str:
+    return f"download {component.id}, or choose the folder that has it"
+
+
 def _check_recorded_sizes(root: Path, component: Component) -> None:
+    if not (root / component.id).is_dir():  # removed by hand, or moved to where another layout has it
+        return
     for name, entry in installed(root, component.id).get("files", {}).items():
         path = root / component.id / name
         if not path.is_file():
@@ -160,8 +218,7 @@ def _check_recorded_sizes(root: Path, component: Component) -> None:
             )
 
 
-def _check_hash(root: Path, component: Component, file: Path, expected: str | None) -> None:
-    digest = sha256_of(file)
+def _check_hash(root: Path, component: Component, file: Path, digest: str, expected: str | None) -> None:
     for other, name in _others_with(root, component, digest):
         raise ProtocolError(
             f"{file.name} of {component.title} is the {name} of {other.title}, which has the same shapes but other "
@@ -185,16 +242,36 @@ def _others_with(root: Path, component: Component, digest: str) -> Iterator[tupl
             yield from ((other, n) for n, known in hashes(root, other.id).items() if known == digest)
 
 
-def _why_not_found(root: Path, component: Component) -> str:
-    own = root / component.id
-    if not own.is_dir() or not any(own.iterdir()):
-        return f"{component.title} is not in {root}; download it, or choose a folder that has it."
-    lacking = [file.name for file in component.files if not (own / file.name).is_file()]
-    if lacking:
-        return f"{component.title} is incomplete: {', '.join(lacking)} is still to come; download again to go on."
-    if component.id == "stage1_streaming":
-        return f"{component.title} is downloaded but not converted; run `weights convert`."
-    config = config_of(own)
-    if config is not None:
-        _check_config(config, component)
-    return f"{component.title} in {own} has no readable config.json; remove it and download again."
+def _not_found(root: Path, component: Component) -> ProtocolError:
+    """Why `find` finds nothing."""
+    folder = remains(root, component.id)
+    if folder is None:
+        sentence = f"{component.title} is not in {root}; download it, or choose a folder that has it."
+        return NotReady(sentence, "missing")
+    pickle = unconverted(root, component.id)
+    if pickle is not None:
+        return _not_converted(component, pickle)
+    lacking = [file.name for file in component.files if not (folder / file.name).is_file()]
+    if lacking and folder == root / component.id:
+        return NotReady(
+            f"{component.title} is incomplete: {', '.join(lacking)} is still to come; download again to go on.",
+            "incomplete",
+        )
+    try:
+        check(folder, component)
+    except ProtocolError as error:
+        return error
+    return ProtocolError(
+        f"{component.title} in {folder} has no readable config.json; remove it and download again."
+    )
+
+
+def _not_converted(component: Component, pickle: Path) -> ProtocolError:
+    with open(pickle, "rb") as file:
+        is_archive = file.read(2) == b"PK"
+    if is_archive and not zipfile.is_zipfile(pickle):  # its table stands at the end
+        return ProtocolError(f"{pickle.name} in {pickle.parent} is truncated; download it again.")
+    return NotReady(
+        f"{component.title} is downloaded but not converted; run `weights convert --weights DIR`, once.",
+        "not converted",
+    )

@@ -19,7 +19,7 @@ _STATE_ICONS = {"present": "CHECKMARK", "partial": "TEMP", "missing": "BLANK1"}
 
 
 def draw_weights(layout: UILayout, context: Context, settings: AddonPreferences) -> None:
-    """Folder and preset; what the preset needs; the terms; what can be done."""
+    """Folder and preset; what the preset needs; the terms; what can be done; what the machine can run."""
     layout.label(text="SANA-WM Weights")
     layout.prop(settings, "weights_folder")
     layout.prop(settings, "weights_preset")
@@ -28,6 +28,18 @@ def draw_weights(layout: UILayout, context: Context, settings: AddonPreferences)
         _draw_contents(layout, context, root)
     except ProtocolError as error:
         draw_sentence(layout, context, str(error), icon="ERROR")
+    _draw_machine(layout, context)
+
+
+def _draw_machine(layout: UILayout, context: Context) -> None:
+    check = session.machine_check
+    if check is not None:
+        icon = {"running": "TIME", "done": "INFO", "failed": "ERROR"}[check.outcome]
+        draw_sentence(layout, context, check.message, icon=icon)
+    row = layout.row()
+    row.operator("sanawm.check_machine", icon="VIEWZOOM")
+    if check is not None and check.outcome == "done":
+        row.operator("sanawm.show_machine_report", icon="TEXT")
 
 
 def _draw_contents(layout: UILayout, context: Context, root: Path) -> None:

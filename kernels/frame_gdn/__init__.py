@@ -8,4 +8,9 @@ chunk. Cached: one chunk in a call, the forward direction goes on from the state
 
 from .vectorized import camera_gdn, frame_gdn
 
-__all__ = ["camera_gdn", "frame_gdn"]
+__all__ = ["camera_gdn", "frame_gdn", "path"]
+
+
+def path(device: str) -> tuple[str, str]:
+    """Which implementation a torch device such as "cpu" or "cuda:0" takes, and why."""
+    return "vectorized", "torch's own operations run on any device, and there is no Triton kernel yet"
