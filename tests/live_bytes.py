@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many bytes of tensors live at the same time, on any device, the meta device included."""
+"""How many bytes of tensors live at the same time on a device, which may be the meta device."""
 
 import weakref
 
@@ -11,12 +11,16 @@ from torch.utils._pytree import tree_leaves
 class LiveBytes(TorchDispatchMode):
     """Counts what is made while it is on, each storage once, until the last tensor of it is gone.
 
+    Args:
+        device: whose memory counts.
+
     Attributes:
         now, peak: bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         super().__init__()
+        self._device = device
         self.now = self.peak = 0
         self._known: set[int] = set()
 
@@ -32,7 +36,7 @@ class LiveBytes(TorchDispatchMode):
 
     def _count(self, storage) -> None:
         key = storage._cdata
-        if key in self._known:
+        if key in self._known or storage.device.type != self._device:
             return
         size = storage.nbytes()
         self._known.add(key)

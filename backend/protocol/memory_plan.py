@@ -27,7 +27,9 @@ _LINEAR_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp8": 1.0, "nvfp4": 0.5625}
 # Fragments and the rounding of the allocator; CUDA itself and its libraries' workspaces.
 _ALLOCATOR, _LIBRARIES_GB = 1.04, 1.0
 # Copies of a token, of the model's width and in its number format, that one call holds at its peak.
-_STAGE1_COPIES, _REFINER_COPIES, _REFINER_BLOCK_COPIES = 17.0, 8.0, 8.0
+_STAGE1_COPIES, _REFINER_COPIES = 17.0, 8.0
+# The refiner's feed-forward has three copies of all tokens and eight of those that it works on at a time.
+_FEED_FORWARD_COPIES, _HIDDEN_COPIES, _FEED_FORWARD_TOKENS = 3.0, 8.0, 16384
 # Of the decoder, for each latent cell in 16-bit numbers: a tile of latents for each of them, a causal step, its carry.
 _TILE_BYTES, _CAUSAL_BYTES, _CARRY_BYTES = 655e3, 2.7e6, 676e3
 TILE_LATENTS, TILE_CELLS = 13, 16
@@ -251,12 +253,14 @@ def _stages(
         text = token * sizes.text_tokens * sizes.refiner_blocks
         if preset.variant == "streaming":
             history = token * cells * preset.refiner_window * sizes.refiner_blocks
-            prefix = token * cells * (preset.refiner_window + _REFINER_BLOCK)
-            active = _REFINER_BLOCK_COPIES * _REFINER_BLOCK * cells * sizes.refiner_width * number + prefix
+            prefix, tokens = token * cells * (preset.refiner_window + _REFINER_BLOCK), _REFINER_BLOCK * cells
         else:
-            history = token * cells * sizes.refiner_blocks  # the sink alone
-            active = _REFINER_COPIES * latents * cells * sizes.refiner_width * number
-            active += 2 * latents * cells * sizes.refiner_width / 2 * 4  # rotary tables
+            history, prefix = token * cells * sizes.refiner_blocks, 0.0  # the sink alone
+            tokens = latents * cells
+        attending = _REFINER_COPIES * tokens * token / 2 + prefix
+        hidden = _HIDDEN_COPIES * min(tokens, _FEED_FORWARD_TOKENS)
+        rotary = tokens * sizes.refiner_width * 4
+        active = rotary + max(attending, (_FEED_FORWARD_COPIES * tokens + hidden) * token / 2)
         passes, tflop = _refiner_work(preset, cells, latents)
         moved = passes * number * sizes.refiner / GB if layout.refiner_streamed else 0.0
         yield stage("Refiner", weights, (text + history + active) / GB, tflop, moved)

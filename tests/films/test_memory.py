@@ -25,7 +25,7 @@ def test_the_refiner_of_a_minute_takes_what_is_planned(stem, monkeypatch):
     preset, grid, latents = PRESETS[stem], (22, 40), 121
     with torch.inference_mode(), torch.device("meta"):
         model = RefinerTransformer(replace(RefinerConfig(), num_layers=1)).to(torch.bfloat16)
-        with LiveBytes() as live:
+        with LiveBytes("meta") as live:
             run = RefinerRun(model, torch.zeros(1, 1024, 3840), grid, preset.refiner_window)
             run.begin(torch.zeros(1, 128, 1, *grid))
             length = 3 if preset.variant == "streaming" else latents - 1
