@@ -33,6 +33,7 @@ _FEED_FORWARD_COPIES, _HIDDEN_COPIES, _FEED_FORWARD_TOKENS = 3.0, 8.0, 16384
 # Of the decoder, for each latent cell in 16-bit numbers: a tile of latents for each of them, a causal step, its carry.
 _TILE_BYTES, _CAUSAL_BYTES, _CARRY_BYTES = 655e3, 2.7e6, 676e3
 TILE_LATENTS, TILE_CELLS = 13, 16
+_PROMPT_TOKENS = 300  # that stage 1 sees at most
 _REFINER_BLOCK = STREAMING_CHUNK // TEMPORAL_STRIDE
 # Data-sheet rates in TFLOP/s for dense bf16, and how much of that such models reach elsewhere.
 _RATES = {"H200": 989.4, "H100": 989.4, "A100": 312.0, "5090": 209.5, "4090": 165.2}
@@ -163,7 +164,7 @@ def plan(preset: Preset, frames: int, budget: Budget, sizes: ModelSizes = RELEAS
     fitting = _first_fit(preset, frames, budget, sizes)
     if fitting is not None:
         return fitting
-    least = min(_layouts(preset, frames, budget, sizes), key=lambda layout: layout.peak_gb)
+    least = min(layouts(preset, frames, budget, sizes), key=lambda layout: layout.peak_gb)
     short_of_host = least.peak_gb <= budget.device_gb
     needed = (
         f"{_host_gb(least, preset, sizes):.0f} GB of main memory, and {budget.host_gb:.0f} GB are free"
@@ -176,15 +177,15 @@ def plan(preset: Preset, frames: int, budget: Budget, sizes: ModelSizes = RELEAS
 
 
 def _first_fit(preset: Preset, frames: int, budget: Budget, sizes: ModelSizes) -> MemoryPlan | None:
-    for layout in _layouts(preset, frames, budget, sizes):
+    for layout in layouts(preset, frames, budget, sizes):
         waits_in_host = not budget.is_cpu and _host_gb(layout, preset, sizes) > budget.host_gb
         if layout.peak_gb <= budget.device_gb and not waits_in_host:
             return layout
     return None
 
 
-def _layouts(preset: Preset, frames: int, budget: Budget, sizes: ModelSizes) -> Iterator[MemoryPlan]:
-    """The fastest first."""
+def layouts(preset: Preset, frames: int, budget: Budget, sizes: ModelSizes) -> Iterator[MemoryPlan]:
+    """Every way to lay the model out, the fastest first."""
     is_streaming = preset.variant == "streaming"
     choices = [MemoryPlan((), together=True), MemoryPlan(())]
     if preset.refiner:
@@ -234,11 +235,12 @@ def _stages(
         ) / GB
     at_once = _REFINER_BLOCK + 1 if preset.variant == "streaming" else latents
     active = _STAGE1_COPIES * at_once * cells * sizes.stage1_width * number
-    kept = 0.0
+    prompts = 1 if preset.guidance == 1 else 2
+    kept = 2 * prompts * _PROMPT_TOKENS * sizes.stage1_width * sizes.stage1_blocks * number
     if preset.variant == "streaming":
         heads = sizes.stage1_width // sizes.head_dim
         # Four tensors of the keys' window in every softmax block; two states and seven frames' tails in the others.
-        kept = 4 * 10 * cells * sizes.stage1_width * 2 * sizes.stage1_softmax_blocks
+        kept += 4 * 10 * cells * sizes.stage1_width * 2 * sizes.stage1_softmax_blocks
         others = sizes.stage1_blocks - sizes.stage1_softmax_blocks
         kept += others * (2 * heads * sizes.head_dim**2 * 4 + 7 * cells * sizes.stage1_width * number)
     yield stage("Stage 1", weights, (active + kept) / GB, _stage1_tflop(preset, cells * latents))
