@@ -67,7 +67,8 @@ class ModelShelf:
         if preset.model == "embedded":
             wanted = preset.model, preset.network_blend > 0
         else:
-            wanted = preset.model, preset.variant, preset.refiner, preset.precision
+            adapter = preset.refiner_lora, preset.refiner_lora_strength
+            wanted = preset.model, preset.variant, preset.refiner, preset.precision, *adapter
         if wanted not in self._models:
             # Small models stay beside each other; of the large one there is room for a single variant.
             self._models = {key: models for key, models in self._models.items() if key[0] == "embedded"}

@@ -7,6 +7,7 @@ import gc
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from ..models.refiner import RefinerTransformer, load_refiner
+from ..models.refiner.loading import matched, matching_adapter
 from ..models.stage1 import Stage1Transformer
 from ..models.stage1 import load as load_stage1
 from ..models.vae import CausalDecoder
@@ -22,12 +24,12 @@ from ..models.vae.tiled_decoder import TiledDecoder
 from ..overlap import Overlap
 from ..protocol import Preset, ProtocolError, Shot
 from ..protocol.main_memory import available_gb
-from ..protocol.memory_plan import Budget, MemoryPlan, plan
+from ..protocol.memory_plan import RELEASED, Budget, MemoryPlan, plan
 from ..protocol.weights_folder import hashes, weight_files
-from ..protocol.weights_ready import TEXT_ENCODERS, places_of, why_not_ready
+from ..protocol.weights_ready import TEXT_ENCODERS, lora_of, places_of, why_not_ready
 from ..protocol.weights_registry import COMPONENTS
 from ..weights.streaming_release import STREAMING_SWITCHES, recorded_steps
-from ..weights.verify import check
+from ..weights.verify import check, sha256_of
 from .released_prompts import Prompts
 from .schedule import with_trained_steps
 from .shooting import Shooting
@@ -61,9 +63,17 @@ class ReleasedModels:
         self.sha256 = {
             id: _identity(weights, id, place) for id, place in self._places.items() if id not in TEXT_ENCODERS
         }
-        self.prompts = Prompts(weights / "prompts", self._places, device, self.dtype)
         self._stage1 = f"stage1_{preset.variant}"
         self._is_streaming = preset.variant == "streaming"
+        self._refiner = "refiner_streaming" if self._is_streaming else "refiner"
+        self._lora, self._lora_strength = lora_of(weights, preset), preset.refiner_lora_strength
+        self._sizes = RELEASED
+        if self._lora is not None:
+            with _in_a_sentence():
+                matching_adapter(self._lora, matched(self._places[self._refiner])[1])
+            self.sha256["refiner_lora"] = sha256_of(self._lora)
+            self._sizes = replace(RELEASED, refiner=RELEASED.refiner + self._lora.stat().st_size // 2)
+        self.prompts = Prompts(weights / "prompts", self._places, device, self.dtype)
         self._plan: MemoryPlan | None = None
         self._kept: dict[str, nn.Module] = {}
 
@@ -75,7 +85,7 @@ class ReleasedModels:
         self.prompts.require(shot)
         if shot.preset.blockout_guidance > 0 and shot.blockout is None:
             raise ProtocolError("Blockout guidance needs the blockout's geometry; export the shot with it.")
-        layout = plan(shot.preset, len(shot.camera), self._budget())
+        layout = plan(shot.preset, len(shot.camera), self._budget(), self._sizes)
         if layout != self._plan:
             self._kept.clear()
             self._give_back()
@@ -112,10 +122,9 @@ class ReleasedModels:
 
     @contextmanager
     def refiner(self) -> Iterator[RefinerTransformer]:
-        name = "refiner_streaming" if self._is_streaming else "refiner"
-
         def load() -> nn.Module:
-            return load_refiner(self._places[name], self.dtype, self.device, self._plan.refiner_streamed)
+            place, streamed = self._places[self._refiner], self._plan.refiner_streamed
+            return load_refiner(place, self.dtype, self.device, streamed, self._lora, self._lora_strength)
 
         with self._part("refiner", load, stays=self._plan.together) as module:
             yield module
@@ -133,10 +142,8 @@ class ReleasedModels:
 
     @contextmanager
     def _part(self, name: str, load: Callable[[], nn.Module], stays: bool) -> Iterator[nn.Module]:
-        try:
+        with _in_a_sentence():
             module = self._kept.get(name) or load()
-        except (OSError, ValueError) as error:
-            raise ProtocolError(str(error)) from error
         if stays:
             self._kept[name] = module
         try:
@@ -159,6 +166,15 @@ class ReleasedModels:
         gc.collect()
         if torch.device(self.device).type == "cuda":
             torch.cuda.empty_cache()
+
+
+@contextmanager
+def _in_a_sentence() -> Iterator[None]:
+    """What a loader refuses is said to the user as it is."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ProtocolError(str(error)) from error
 
 
 def _identity(weights: Path, id: str, place: Path) -> str:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from . import atomic
@@ -33,6 +34,8 @@ class Preset:
         precision: number format of the linears; one of PRECISIONS.
         refiner: whether the refiner runs after stage 1.
         refiner_window: latent frames of history the refiner sees.
+        refiner_lora: file in the folder `loras` beside the weights, an adapter that the refiner runs with; "" without.
+        refiner_lora_strength: factor of what that adapter changes; 1 as it was trained.
         network_blend: how much of the network's residual the embedded model adds to its guided projection of
             the first frame, 0..1; other models ignore it.
         blockout_guidance: how far sampling is drawn to the projected preview where the first frame shows it, after
@@ -53,6 +56,8 @@ class Preset:
     precision: str = "fp32"
     refiner: bool = False
     refiner_window: int = 11
+    refiner_lora: str = ""
+    refiner_lora_strength: float = 1.0
     network_blend: float = 0.0
     blockout_guidance: float = 0.0
     blockout_guidance_end: float = 0.0
@@ -81,6 +86,17 @@ class Preset:
             raise ProtocolError(f"Preset {self.name}: guidance must be 1 or more, not {self.guidance}.")
         if not self.shift > 0:
             raise ProtocolError(f"Preset {self.name}: shift must be positive, not {self.shift}.")
+        if self.refiner_lora != PurePath(self.refiner_lora).name or "\\" in self.refiner_lora:
+            raise ProtocolError(
+                f"Preset {self.name}: the refiner's LoRA is the name of a file in the folder loras, not "
+                f"{self.refiner_lora!r}."
+            )
+        if self.refiner_lora and not self.refiner:
+            raise ProtocolError(
+                f"Preset {self.name}: without the refiner its LoRA {self.refiner_lora} has no use."
+            )
+        if not math.isfinite(self.refiner_lora_strength):
+            raise ProtocolError(f"Preset {self.name}: the LoRA's strength must be a number.")
         shares = {
             "network blend": self.network_blend,
             "blockout guidance": self.blockout_guidance,

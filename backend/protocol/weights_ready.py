@@ -19,6 +19,11 @@ def places_of(root: Path, preset: Preset) -> dict[str, Path]:
     return {id: place for id in needed_for(preset) if (place := find(root, id)) is not None}
 
 
+def lora_of(root: Path, preset: Preset) -> Path | None:
+    """Where the adapter that the preset names lies or should lie; None if it names none."""
+    return root / "loras" / preset.refiner_lora if preset.refiner_lora else None
+
+
 def why_not_ready(root: Path | None, preset: Preset) -> str:
     """What is missing, or which licence was not accepted, and what to do; "" if the preset can run.
 
@@ -49,6 +54,9 @@ def why_not_ready(root: Path | None, preset: Preset) -> str:
             "download the weights in Blender's preferences or with weights download, or choose the folder that has "
             "them."
         )
+    lora = lora_of(root, preset)
+    if lora is not None and not lora.is_file():
+        return f"{preset.name} needs the adapter {lora.name}, which is not in {lora.parent}; put it there."
     refused = unaccepted(root, places)
     if refused:
         return (

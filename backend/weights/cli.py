@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""python -m backend weights: list | accept | download | verify | convert | remove."""
+"""python -m backend weights: list | accept | download | verify | convert | merge | remove."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import sys
 import time
@@ -63,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--accept-license", type=_licences, default=[], metavar="LICENSE,...")
     command("verify", _verify, "read every file and hold it against its hash", components=True)
     command("remove", _remove, "delete downloaded components", components=True)
+    join = command("merge", _merge, "a LoRA into a refiner, as a folder of its own")
+    join.add_argument("component", choices=[id for id in COMPONENTS if id.startswith("refiner")])
+    join.add_argument("--lora", type=Path, required=True, metavar="FILE", help="the adapter, .safetensors")
+    join.add_argument("--strength", type=_finite, default=1.0, help="of the adapter (default 1)")
+    join.add_argument("--target", type=Path, required=True, metavar="FOLDER", help="a new folder")
     convert = command("convert", _convert, "model.pt of the streaming release to safetensors, once")
     convert.add_argument("source", type=Path, nargs="?", metavar="MODEL_PT")
     convert.add_argument("target", type=Path, nargs="?", metavar="SAFETENSORS")
@@ -141,6 +147,25 @@ def _remove(arguments: argparse.Namespace, _reporter: _Reporter) -> str:
     return f"Removed: {', '.join(COMPONENTS[id].title for id in ids)}."
 
 
+def _merge(arguments: argparse.Namespace, reporter: _Reporter) -> str:
+    from .merge import merge
+
+    component, root, target = COMPONENTS[arguments.component], arguments.weights, arguments.target
+    place = find(root, component.id)
+    if place is None:
+        raise ProtocolError(f"{component.title} is not in {root}; download it first.")
+    adapter = merge(
+        place,
+        component,
+        arguments.lora,
+        arguments.strength,
+        target,
+        lambda name, done: reporter("merge", f"{component.title}: {name}", done),
+    )
+    left_out = f" Left out, as no part of the picture: {len(adapter.left_out)}." if adapter.left_out else ""
+    return f"{target} is written; {len(adapter.layers)} linears are changed.{left_out}"
+
+
 def _convert(arguments: argparse.Namespace, _reporter: _Reporter) -> str:
     if arguments.weights and arguments.source is None:
         return _convert_installed(arguments.weights)
@@ -195,6 +220,13 @@ def _chosen(arguments: argparse.Namespace, otherwise: Sequence[str] = ()) -> lis
 
 def _size(component: Component) -> str:
     return f"{component.size_gb:.2f} GB" if component.size_gb else "? GB"
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is no strength; use a number such as 1")
+    return value
 
 
 def _component(text: str) -> str:

@@ -34,6 +34,7 @@ from backend.video import read_frames
 from backend.worker import ModelShelf, run_job
 from tests.miniature_release import STAGE1, accept_licences, stage1_weights, write_release
 from tests.miniature_text import write_gemma3
+from tests.refiner_adapter import factors, write_adapter
 from tests.refiner_reference import CAPTION, CHANNELS
 from tests.worker.conftest import first_frame_png, shot
 
@@ -314,3 +315,26 @@ def library_refiner(folder):
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def test_the_refiner_runs_with_the_adapter_that_the_preset_names(release, tmp_path):
+    preset = replace(DRAFT, refiner_lora="style.safetensors")
+    record = make(job_of(tmp_path / "missing", preset), release)
+    assert record.state == "failed"
+    assert "needs the adapter style.safetensors, which is not in" in record.reason
+    linears = [f"transformer_blocks.{block}.attn1.to_{part}" for block in range(2) for part in "qkv"]
+    path = write_adapter(release / "loras" / preset.refiner_lora, factors(dict.fromkeys(linears, (32, 32))))
+    try:
+        clips = {}
+        for name, strength in (("off", 0.0), ("on", 1.0)):
+            job = job_of(tmp_path / name, replace(preset, refiner_lora_strength=strength))
+            record = make(job, release)
+            assert record.state == "done", record.reason
+            clips[name] = pixels(job)
+        assert len(job.clip().model["refiner_lora"]) == 64, "its hash"
+        assert np.abs(clips["on"].astype(int) - clips["off"]).mean() > 1
+        write_adapter(path, factors({"blocks.0.q": (4, 4)}))
+        record = make(job_of(tmp_path / "other", preset), release)
+        assert record.state == "failed" and "which the refiner does not have" in record.reason
+    finally:
+        shutil.rmtree(release / "loras")

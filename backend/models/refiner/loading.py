@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from ..checkpoint import file_entries, fill, read_config, require_match
+from ..checkpoint import Entry, file_entries, fill, read_config, require_match
+from ..lora import Adapter, inject, read_adapter, require_fit
 from .config import RefinerConfig
 from .transformer import RefinerTransformer
 
@@ -27,16 +29,43 @@ def load_refiner(
     dtype: torch.dtype = torch.bfloat16,
     device: torch.device | str = "cpu",
     streamed: bool = False,
+    adapter: Path | None = None,
+    strength: float = 1.0,
 ) -> RefinerTransformer:
     """Build the refiner and fill it from a folder in the diffusers layout; audio tensors are not read.
 
     Args:
         streamed: leave the blocks' weights on the disk or in host memory and let them visit the device.
+        adapter: a LoRA file that works beside the weights, unmerged.
+        strength: of the adapter.
 
     Raises:
-        FileNotFoundError: config.json or the checkpoint is missing.
-        ValueError: it is another model, or tensors are missing, unknown or of another shape.
+        FileNotFoundError: config.json, the checkpoint or the adapter is missing.
+        ValueError: it is another model, tensors are missing, unknown or of another shape, or the adapter does not fit.
     """
+    model, entries = matched(folder)
+    if adapter is not None:
+        entries = inject(model, entries, matching_adapter(adapter, entries), strength)
+    return fill(model, entries, device, lambda name: dtype, "transformer_blocks" if streamed else "")
+
+
+def matching_adapter(path: Path, entries: Mapping[str, Entry]) -> Adapter:
+    """A LoRA file that fits the refiner; what it has for sound and for the text connectors is left out.
+
+    Args:
+        entries: of the refiner's tensors, from `matched`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no adapter, or one of another model.
+    """
+    adapter = read_adapter(path, lambda module: is_audio(f"{module}.") or "connector" in module)
+    require_fit(adapter, {name: shape for name, (shape, _) in entries.items()}, "refiner")
+    return adapter
+
+
+def matched(folder: Path) -> tuple[RefinerTransformer, dict[str, Entry]]:
+    """The refiner of a folder on the meta device, and the entries of its tensors, which match; errors as above."""
     config = RefinerConfig.from_diffusers(read_config(folder, "refiner"))
     entries = {name: entry for name, entry in file_entries(folder, "refiner").items() if not is_audio(name)}
     later = next((name for name in entries if any(part in name for part in _LATER_MODEL)), None)
@@ -45,4 +74,4 @@ def load_refiner(
     with torch.device("meta"):
         model = RefinerTransformer(config)
     require_match(entries, model, "refiner")
-    return fill(model, entries, device, lambda name: dtype, "transformer_blocks" if streamed else "")
+    return model, entries
