@@ -73,7 +73,7 @@ class ReleasedModels:
                 matching_adapter(self._lora, matched(self._places[self._refiner])[1])
             self.sha256["refiner_lora"] = sha256_of(self._lora)
             self._sizes = replace(RELEASED, refiner=RELEASED.refiner + self._lora.stat().st_size // 2)
-        self.prompts = Prompts(weights / "prompts", self._places, device, self.dtype)
+        self.prompts = Prompts(weights, self._places, device, self.dtype)
         self._plan: MemoryPlan | None = None
         self._kept: dict[str, nn.Module] = {}
 

@@ -20,6 +20,7 @@ from ..models.text import (
     encode_stage1_prompt,
 )
 from ..protocol import ProtocolError, Shot
+from ..protocol.weights_folder import find
 from ..protocol.weights_ready import TEXT_ENCODERS
 from ..protocol.weights_registry import COMPONENTS
 
@@ -41,18 +42,18 @@ class Prompts:
     """Encodes prompts, one encoder after the other, and remembers them on the disk.
 
     Args:
-        folder: of the cache.
-        places: where the parts of the model lie.
+        weights: the folder that encoders are looked for in when they are needed, and that has the cache.
+        places: where the other parts of the model lie.
     """
 
     def __init__(
         self,
-        folder: Path,
+        weights: Path,
         places: Mapping[str, Path],
         device: str,
         dtype: torch.dtype,
     ) -> None:
-        self._cache, self._places = PromptCache(folder), places
+        self._cache, self._weights, self._places = PromptCache(weights / "prompts"), weights, places
         self._device, self._dtype = device, dtype
 
     def require(self, shot: Shot) -> None:
@@ -62,11 +63,11 @@ class Prompts:
             ProtocolError: one sentence.
         """
         for kind, prompt in self._wanted(shot):
-            encoder = TEXT_ENCODERS[kind == "refiner"]
-            if encoder not in self._places and self._load(kind, prompt) is None:
+            if self._encoder(kind) is None and self._load(kind, prompt) is None:
+                title = COMPONENTS[_encoder_id(kind)].title
                 raise ProtocolError(
-                    f"The prompt of {shot.code} was not encoded before, and its text encoder ({encoder}) is not among "
-                    "the weights; download it, or use a prompt that is in the weights folder's prompts."
+                    f"The prompt of {shot.code} was not encoded before, and {title}, is not in "
+                    "the weights folder; download it, or use a prompt that is in the weights folder's prompts."
                 )
 
     def encoded(self, shot: Shot, on_layer: Callable[[int, int], None]) -> Encoded:
@@ -99,7 +100,7 @@ class Prompts:
 
     def _encode(self, kind: str, prompt: str, on_layer: Callable[[int, int], None]) -> dict[str, Tensor]:
         settings = {"device": self._device, "dtype": self._dtype, "on_layer": on_layer}
-        encoder = self._places[TEXT_ENCODERS[kind == "refiner"]]
+        encoder = self._encoder(kind)
         tokenizer = _tokenizer_of(encoder)
         if kind == "refiner":
             text = encode_refiner_prompt(
@@ -108,6 +109,9 @@ class Prompts:
             return {"text": text}
         encode = encode_stage1_prompt if kind == "stage1" else encode_stage1_negative
         return encode(prompt, encoder, tokenizer, **settings)._asdict()
+
+    def _encoder(self, kind: str) -> Path | None:
+        return find(self._weights, _encoder_id(kind))
 
     def _load(self, kind: str, prompt: str) -> dict[str, Tensor] | None:
         try:
@@ -126,6 +130,10 @@ class Prompts:
     @property
     def _connectors(self) -> str:
         return next(id for id in self._places if id.startswith("connectors"))
+
+
+def _encoder_id(kind: str) -> str:
+    return TEXT_ENCODERS[kind == "refiner"]
 
 
 def _tokenizer_of(encoder: Path) -> Path:

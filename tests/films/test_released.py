@@ -101,7 +101,7 @@ def test_a_cached_prompt_needs_no_text_encoder(release, tmp_path):
     other = shot(SAMPLES, SIZE, preset=DRAFT, prompt="a blue dog")
     other = JobFolder.create(tmp_path / "three", other, first_frame_png(other))
     assert (
-        "was not encoded before, and its text encoder (gemma_2_2b) is not among the weights"
+        "was not encoded before, and Gemma-2-2B, stage 1's text encoder, is not in the weights folder"
         in make(other, root).reason
     )
 
