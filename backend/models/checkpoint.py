@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .streamed import StreamedBlocks
+from .tensor_file import mapped
 
 _NAMED_IN_ERRORS = 5
 
-# Shape, and the function that reads the tensor.
+# Shape, and the function that reads the tensor; what it gives is mapped, and must not be written to.
 Entry = tuple[tuple[int, ...], Callable[[], Tensor]]
 
 
@@ -36,16 +36,15 @@ def file_entries(path: Path, what: str) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for file in files:
         try:
-            archive = safe_open(file, framework="pt")
-        except (SafetensorError, OSError) as error:
+            tensors = mapped(file)
+        except (ValueError, OSError) as error:
             raise ValueError(
                 f"{file.name} of the {what} is damaged or incomplete ({error}); download it again."
             ) from error
-        for name in archive.keys():
+        for name, tensor in tensors.items():
             if name in entries:
                 raise ValueError(f"The {what} has {name} in two files; remove the one too many from {path}.")
-            shape = tuple(archive.get_slice(name).get_shape())
-            entries[name] = (shape, lambda archive=archive, name=name: archive.get_tensor(name))
+            entries[name] = (tensor.shape, tensor.read)
     return entries
 
 
@@ -111,7 +110,8 @@ def fill(
     """
 
     def read(name: str) -> Tensor:
-        return entries[name][1]().to(device=device, dtype=dtype_of(name)).contiguous()
+        # Always a copy: a file that is mapped would crash whoever writes to it.
+        return entries[name][1]().to(device=device, dtype=dtype_of(name), copy=True).contiguous()
 
     stays = [name for name in entries if not (streams and name.startswith(f"{streams}."))]
     model.load_state_dict({name: read(name) for name in stays}, strict=False, assign=True)

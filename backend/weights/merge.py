@@ -9,12 +9,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-
-from ..models.lora import Adapter
+from ..models.lora import Adapter, LowRank
 from ..models.refiner.loading import is_audio, matched, matching_adapter
+from ..models.tensor_file import FileTensor, mapped, write
 from ..protocol import ProtocolError
 from ..protocol.weights_folder import weight_files
 from ..protocol.weights_registry import Component
@@ -29,7 +26,7 @@ def merge(
     target: Path,
     on_file: Callable[[str, float], None],
 ) -> Adapter:
-    """Write the merged refiner as a folder of its own, file by file, that appears as a whole or not at all.
+    """Write the merged refiner as a folder of its own, tensor by tensor, that appears as a whole or not at all.
 
     Product and sum are taken in fp32 and rounded once, to the number format of the weight. Tensors of the audio stream
     are left out: nothing reads them.
@@ -60,7 +57,7 @@ def merge(
         for index, file in enumerate(files):
             on_file(file.name, index / len(files))
             tensors = _merged(file, adapter, strength)
-            save_file(tensors, partial / file.name, {"format": "pt"})
+            write(partial / file.name, tensors.items())
             places |= dict.fromkeys(tensors, file.name)
         if len(files) > 1:
             size = sum(path.stat().st_size for path in partial.iterdir())
@@ -75,20 +72,23 @@ def merge(
     return adapter
 
 
-def _merged(file: Path, adapter: Adapter, strength: float) -> dict[str, Tensor]:
-    tensors = {}
-    with safe_open(file, framework="pt") as archive:
-        for name in archive.keys():
-            if is_audio(name):
-                continue
-            weight = archive.get_tensor(name)
-            layer = adapter.layers.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
-            if layer is not None:
-                if not weight.is_floating_point() or weight.itemsize == 1:
-                    raise ProtocolError(
-                        f"{file.name} is quantised ({name} is {weight.dtype}); merge the adapter into the original "
-                        "weights, and quantise afterwards."
-                    )
-                weight = (weight.float() + layer.change(strength)).to(weight.dtype)
-            tensors[name] = weight.contiguous()
-    return tensors
+def _merged(file: Path, adapter: Adapter, strength: float) -> dict[str, FileTensor]:
+    """The file's tensors without sound, changed when they are read."""
+    return {
+        name: _changed(name, tensor, adapter.layers.get(name.removesuffix(".weight")), strength)
+        if name.endswith(".weight")
+        else tensor
+        for name, tensor in mapped(file).items()
+        if not is_audio(name)
+    }
+
+
+def _changed(name: str, tensor: FileTensor, layer: LowRank | None, strength: float) -> FileTensor:
+    if layer is None:
+        return tensor
+    if not tensor.dtype.is_floating_point or tensor.dtype.itemsize == 1:
+        raise ProtocolError(
+            f"{name} is quantised ({tensor.dtype}); merge the adapter into the original weights, and quantise "
+            "afterwards."
+        )
+    return tensor._replace(read=lambda: (tensor.read().float() + layer.change(strength)).to(tensor.dtype))
