@@ -56,6 +56,7 @@ def _draw_plan(layout: UILayout, context: Context, settings: SANAWM_PG_shot) -> 
     if plan is None:
         return
     box = layout.box().column(align=True)
+    box.label(text="Peak Memory")
     for stage in plan.stages:
         row = box.row()
         row.label(text=stage.name)
