@@ -7,7 +7,9 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoint import file_entries, fill, read_config, require_match
+from ...quantization.loading import quantize_linears, require_plain, stored_dtypes
+from ...quantization.recipe import REFINER
+from ..checkpoint import Entry, file_entries, fill, read_config, require_match
 from .config import RefinerConfig
 from .transformer import RefinerTransformer
 
@@ -27,15 +29,42 @@ def load_refiner(
     dtype: torch.dtype = torch.bfloat16,
     device: torch.device | str = "cpu",
     streamed: bool = False,
+    format: str | None = None,
+    reference: Path | None = None,
 ) -> RefinerTransformer:
     """Build the refiner and fill it from a folder in the diffusers layout; audio tensors are not read.
 
     Args:
         streamed: leave the blocks' weights on the disk or in host memory and let them visit the device.
+        format: "nvfp4" or "fp8" for the linears of the blocks; None to leave them as they are.
+        reference: folder of the plain weights, which quantised ones are held against; None if it is not there.
 
     Raises:
         FileNotFoundError: config.json or the checkpoint is missing.
         ValueError: it is another model, or tensors are missing, unknown or of another shape.
+    """
+    model, entries = described(folder)
+    if format is None:
+        require_plain(entries, "refiner")
+    else:
+        plain = None if reference is None else file_entries(reference, "refiner")
+        entries = quantize_linears(model, entries, REFINER, format, device, plain)
+    require_match(entries, model, "refiner")
+    packed = stored_dtypes(model)
+    return fill(
+        model,
+        entries,
+        device,
+        lambda name: packed.get(name) or dtype,
+        "transformer_blocks" if streamed else "",
+    )
+
+
+def described(folder: Path) -> tuple[RefinerTransformer, dict[str, Entry]]:
+    """The model on the meta device, without quantised linears, and the entries of its video stream.
+
+    Raises:
+        FileNotFoundError, ValueError: as in `load_refiner`, but that the two need not match yet.
     """
     config = RefinerConfig.from_diffusers(read_config(folder, "refiner"))
     entries = {name: entry for name, entry in file_entries(folder, "refiner").items() if not is_audio(name)}
@@ -43,6 +72,4 @@ def load_refiner(
     if later is not None:
         raise ValueError(f"{folder} is a checkpoint of LTX-2.3 ({later}); SANA-WM refines with LTX-2.")
     with torch.device("meta"):
-        model = RefinerTransformer(config)
-    require_match(entries, model, "refiner")
-    return fill(model, entries, device, lambda name: dtype, "transformer_blocks" if streamed else "")
+        return RefinerTransformer(config), entries
