@@ -106,6 +106,11 @@ class Progress:
         self.event("warning", message=message)
         self.log(f"Warning: {message}")
 
+    def note(self, message: str) -> None:
+        """What the user may want to know and need not do anything about."""
+        self.event("note", message=message)
+        self.log(message)
+
     def event(self, kind: str, **values: Any) -> None:
         with self._writing:
             self._events.append(kind, **values)

@@ -48,6 +48,8 @@ class ReleasedFilm:
 
     def portions(self, overlap: Overlap) -> Iterator[np.ndarray]:
         """See Models.film."""
+        for sentence in self._models.notes():
+            self._progress.note(sentence)
         prompts = self._prompts()
         first = self._first_latent()
         latents = self._in_turn(overlap, self._sampled(prompts, first))

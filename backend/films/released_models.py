@@ -25,16 +25,18 @@ from ..overlap import Overlap
 from ..protocol import Preset, ProtocolError, Shot
 from ..protocol.main_memory import available_gb
 from ..protocol.memory_plan import RELEASED, Budget, MemoryPlan, plan
-from ..protocol.weights_folder import hashes, weight_files
+from ..protocol.preset import QUANTIZED
+from ..protocol.weights_folder import find, hashes, weight_files
 from ..protocol.weights_ready import TEXT_ENCODERS, lora_of, places_of, why_not_ready
 from ..protocol.weights_registry import COMPONENTS
+from ..quantization.linear import in_words
 from ..weights.streaming_release import STREAMING_SWITCHES, recorded_steps
 from ..weights.verify import check, sha256_of
 from .released_prompts import Prompts
 from .schedule import with_trained_steps
 from .shooting import Shooting
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, **dict.fromkeys(QUANTIZED, torch.bfloat16)}
 
 
 class ReleasedModels:
@@ -58,15 +60,22 @@ class ReleasedModels:
             raise ProtocolError(refused)
         self._places = places_of(weights, preset)
         self.device, self.dtype = device, _DTYPES[preset.precision]
+        self._format = preset.precision if preset.precision in QUANTIZED else None
+        # Of what was quantised before, the weights that it was made from, where they are kept.
+        self._plain = {id: find(weights, id) for id, place in self._places.items()}
+        self._meaning = _meaning(self._format, device)
+        self._stage1 = f"stage1_{preset.variant}"
+        self._is_streaming = preset.variant == "streaming"
+        self._refiner = "refiner_streaming" if self._is_streaming else "refiner"
+        self._lora, self._lora_strength = lora_of(weights, preset), preset.refiner_lora_strength
+        if self._lora is not None and self._plain[self._refiner] is not None:
+            # It cannot join weights that are quantised; it is merged into the plain ones while they are loaded.
+            self._places[self._refiner] = self._plain[self._refiner]
         for id, place in self._places.items():
             check(place, COMPONENTS[id])
         self.sha256 = {
             id: _identity(weights, id, place) for id, place in self._places.items() if id not in TEXT_ENCODERS
         }
-        self._stage1 = f"stage1_{preset.variant}"
-        self._is_streaming = preset.variant == "streaming"
-        self._refiner = "refiner_streaming" if self._is_streaming else "refiner"
-        self._lora, self._lora_strength = lora_of(weights, preset), preset.refiner_lora_strength
         self._sizes = RELEASED
         if self._lora is not None:
             with _in_a_sentence():
@@ -90,6 +99,29 @@ class ReleasedModels:
             self._kept.clear()
             self._give_back()
         self._plan = layout
+
+    def notes(self) -> list[str]:
+        """How the precision is computed here, in sentences."""
+        if self._format is None:
+            return []
+        plain = [COMPONENTS[id].title for id in self._quantized_parts() if self._reference(id) is None]
+        if not plain:
+            return [self._meaning]
+        on_cpu = torch.device(self.device).type == "cpu"
+        visits = on_cpu and (self._plan.stage1_streamed or self._plan.refiner_streamed)
+        it, is_ = ("it is", "is") if len(plain) == 1 else ("they are", "are")
+        when = "whenever a block is read" if visits else f"while {it} loaded"
+        return [
+            self._meaning,
+            f"{' and '.join(plain)} {is_} quantised {when}; weights quantize does that once and for all.",
+        ]
+
+    def _quantized_parts(self) -> list[str]:
+        return [id for id in self._places if id.startswith(("stage1", "refiner"))]
+
+    def _reference(self, id: str) -> Path | None:
+        """The plain weights beside quantised ones; None if they are not there, or are what is loaded."""
+        return None if self._plain[id] == self._places[id] else self._plain[id]
 
     def costs(self, shot: Shot, frames: int) -> dict[str, float]:
         prompts, first_frame, *work = (stage.tflop for stage in self._plan.stages)
@@ -115,7 +147,15 @@ class ReleasedModels:
         def load() -> nn.Module:
             switches = STREAMING_SWITCHES if self._is_streaming else self.switches
             place = self._places[self._stage1]
-            return load_stage1(place, switches, self.dtype, self.device, self._plan.stage1_streamed)
+            return load_stage1(
+                place,
+                switches,
+                self.dtype,
+                self.device,
+                self._plan.stage1_streamed,
+                self._format,
+                self._reference(self._stage1),
+            )
 
         with self._part("stage1", load, stays=self._plan.together) as module:
             yield module
@@ -123,8 +163,16 @@ class ReleasedModels:
     @contextmanager
     def refiner(self) -> Iterator[RefinerTransformer]:
         def load() -> nn.Module:
-            place, streamed = self._places[self._refiner], self._plan.refiner_streamed
-            return load_refiner(place, self.dtype, self.device, streamed, self._lora, self._lora_strength)
+            return load_refiner(
+                self._places[self._refiner],
+                self.dtype,
+                self.device,
+                self._plan.refiner_streamed,
+                self._lora,
+                self._lora_strength,
+                self._format,
+                self._reference(self._refiner),
+            )
 
         with self._part("refiner", load, stays=self._plan.together) as module:
             yield module
@@ -179,7 +227,8 @@ def _in_a_sentence() -> Iterator[None]:
 
 def _identity(weights: Path, id: str, place: Path) -> str:
     """A hash for the provenance: of the download, or else of headers and sizes, as hashing everything takes minutes."""
-    own = hashes(weights, id) if place.is_relative_to(weights / id) else {}
+    folder = place if place.is_dir() else place.parent
+    own = hashes(weights, folder.name) if folder.parent == weights else {}
     files = weight_files(place, COMPONENTS[id])
     if all(file.name in own for file in files):
         return ", ".join(own[file.name] for file in files)
@@ -189,6 +238,13 @@ def _identity(weights: Path, id: str, place: Path) -> str:
             length = int.from_bytes(opened.read(8), "little")
             digest.update(opened.read(length) + str(file.stat().st_size).encode())
     return f"headers {digest.hexdigest()}"
+
+
+def _meaning(format: str | None, device: str) -> str:
+    try:
+        return in_words(format, device) if format else ""
+    except RuntimeError as error:
+        raise ProtocolError(str(error)) from error
 
 
 def _bytes(modules: Iterator[nn.Module]) -> int:

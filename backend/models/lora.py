@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -156,6 +157,19 @@ def inject(
         adapted[f"{module}.lora_A.{_ADAPTER}.weight"] = layer.a
         adapted[f"{module}.lora_B.{_ADAPTER}.weight"] = layer.b
     return adapted
+
+
+def merged(entries: Mapping[str, Entry], adapter: Adapter, strength: float) -> dict[str, Entry]:
+    """The base checkpoint's entries, with the adapter's change in those that it changes, fp32, when they are read."""
+
+    def read(plain: Callable[[], Tensor], layer: LowRank) -> Tensor:
+        return plain().float() + layer.change(strength)
+
+    changed = {f"{module}.weight": layer for module, layer in adapter.layers.items()}
+    return {
+        name: (shape, partial(read, plain, changed[name]) if name in changed else plain)
+        for name, (shape, plain) in entries.items()
+    }
 
 
 def _canonical(module: str) -> str:

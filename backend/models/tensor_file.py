@@ -13,7 +13,7 @@ import math
 import mmap
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,23 +59,32 @@ def mapped(path: Path) -> dict[str, FileTensor]:
     }
 
 
-def write(path: Path, tensors: Iterable[tuple[str, FileTensor]]) -> None:
-    """Write tensors one after another, each read when its turn comes; the file is on the disk when this returns."""
-    tensors = list(tensors)
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+def write(path: Path, tensors: Mapping[str, FileTensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors, each read when its turn comes; wide numbers lie first, so that all of them are aligned.
+
+    Raises:
+        OSError: it cannot be written, such as on a full disk.
+        ValueError: a tensor is not what was said of it.
+    """
+    places: dict[str, tuple[int, int]] = {}
     end = 0
-    for name, (shape, dtype, _) in tensors:
+    for name, (shape, dtype, _) in sorted(tensors.items(), key=lambda entry: -entry[1][1].itemsize):
         begin, end = end, end + math.prod(shape) * dtype.itemsize
-        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+        places[name] = begin, end
+    header: dict[str, Any] = {"__metadata__": dict(metadata or {"format": "pt"})}
+    for name, (shape, dtype, _) in tensors.items():
+        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": list(places[name])}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name, (shape, dtype, read) in tensors:
+        start = file.tell()
+        for name, (shape, dtype, read) in tensors.items():
             tensor = read()
             if tensor.shape != shape or tensor.dtype != dtype:
                 raise ValueError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}, not {shape} {dtype}.")
-            file.write(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+            file.seek(start + places[name][0])
+            file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         file.flush()
         os.fsync(file.fileno())
 

@@ -21,6 +21,7 @@ class EventLog:
     - "heartbeat": memory_mb.
     - "frames": count, the frames that the preview holds.
     - "warning": message.
+    - "note": message, about how the job is made.
     """
 
     def __init__(self, path: Path) -> None:

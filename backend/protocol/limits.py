@@ -11,14 +11,14 @@ import numpy as np
 
 from .camera_path import FPS, CameraPath, cover_crop
 from .errors import ProtocolError
-from .preset import Preset
+from .preset import PRECISIONS, Preset
 
 TEMPORAL_STRIDE = 8
 STREAMING_CHUNK = 24
 MAX_FRAMES = 961
 MODELS = ("embedded", "sana_wm")
 # The number formats that the released model runs in; the embedded one knows fp32 alone.
-RELEASED_PRECISIONS = ("fp32", "bf16")
+RELEASED_PRECISIONS = PRECISIONS
 FOV_RANGE_DEG = (25.0, 120.0)
 # The released model's own key controls move 0.025 m and turn 0.6 degrees a frame; they are its gentle range.
 GENTLE_SPEED_M_S = 0.025 * FPS

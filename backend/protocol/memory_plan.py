@@ -210,7 +210,7 @@ def _stages(
 ) -> Iterator[StagePlan]:
     cells = math.prod(preset.image_size) // SPATIAL_STRIDE**2
     latents = (frames - 1) // TEMPORAL_STRIDE + 1
-    number = 4.0 if preset.precision == "fp32" else 2.0
+    number = _number(preset)
     visiting = 1 if budget.is_cpu else 2  # blocks that are on the device while one of them works
 
     def stage(
@@ -228,11 +228,11 @@ def _stages(
     linear = _LINEAR_BYTES[preset.precision]
     if layout.stage1_streamed:
         rest = sizes.stage1 - sizes.stage1_blocks * sizes.stage1_block
-        weights = (number * max(rest, 0) + visiting * number * sizes.stage1_block) / GB
+        linears = sizes.stage1_linears / sizes.stage1_blocks
+        block = linear * linears + number * (sizes.stage1_block - linears)
+        weights = (number * max(rest, 0) + visiting * block) / GB
     else:
-        weights = (
-            linear * sizes.stage1_linears + max(number, 2.0) * (sizes.stage1 - sizes.stage1_linears)
-        ) / GB
+        weights = _stage1_bytes(preset, sizes) / GB
     at_once = _REFINER_BLOCK + 1 if preset.variant == "streaming" else latents
     active = _STAGE1_COPIES * at_once * cells * sizes.stage1_width * number
     prompts = 1 if preset.guidance == 1 else 2
@@ -248,9 +248,11 @@ def _stages(
     if preset.refiner:
         if layout.refiner_streamed:
             rest = sizes.refiner - sizes.refiner_blocks * sizes.refiner_block
-            weights = (number * rest + visiting * number * sizes.refiner_block) / GB
+            linears = sizes.refiner_linears / sizes.refiner_blocks
+            block = linear * linears + number * (sizes.refiner_block - linears)
+            weights = (number * rest + visiting * block) / GB
         else:
-            weights = (linear * sizes.refiner_linears + number * (sizes.refiner - sizes.refiner_linears)) / GB
+            weights = _refiner_bytes(preset, sizes) / GB
         token = 2 * sizes.refiner_width * number
         text = token * sizes.text_tokens * sizes.refiner_blocks
         if preset.variant == "streaming":
@@ -264,7 +266,7 @@ def _stages(
         rotary = tokens * sizes.refiner_width * 4
         active = rotary + max(attending, (_FEED_FORWARD_COPIES * tokens + hidden) * token / 2)
         passes, tflop = _refiner_work(preset, cells, latents)
-        moved = passes * number * sizes.refiner / GB if layout.refiner_streamed else 0.0
+        moved = passes * _refiner_bytes(preset, sizes) / GB if layout.refiner_streamed else 0.0
         yield stage("Refiner", weights, (text + history + active) / GB, tflop, moved)
 
     decoder = number * sizes.decoder / GB
@@ -306,9 +308,26 @@ def _refiner_work(preset: Preset, cells: int, latents: int) -> tuple[int, float]
 
 def _host_gb(layout: MemoryPlan, preset: Preset, sizes: ModelSizes) -> float:
     """Main memory that streamed blocks wait in."""
-    number = 4.0 if preset.precision == "fp32" else 2.0
-    waiting = sizes.refiner * layout.refiner_streamed + sizes.stage1 * layout.stage1_streamed
-    return number * waiting / GB
+    stage1 = _stage1_bytes(preset, sizes) * layout.stage1_streamed
+    return (stage1 + _refiner_bytes(preset, sizes) * layout.refiner_streamed) / GB
+
+
+def _stage1_bytes(preset: Preset, sizes: ModelSizes) -> float:
+    return _bytes(preset, sizes.stage1_linears, sizes.stage1 - sizes.stage1_linears)
+
+
+def _refiner_bytes(preset: Preset, sizes: ModelSizes) -> float:
+    return _bytes(preset, sizes.refiner_linears, sizes.refiner - sizes.refiner_linears)
+
+
+def _bytes(preset: Preset, linears: int, others: int) -> float:
+    """Of the parameters that precision applies to, and of all others."""
+    return _LINEAR_BYTES[preset.precision] * linears + _number(preset) * others
+
+
+def _number(preset: Preset) -> float:
+    """Bytes of a number that is not quantised."""
+    return 4.0 if preset.precision == "fp32" else 2.0
 
 
 def _nearest(preset: Preset, frames: int, budget: Budget, sizes: ModelSizes) -> str:

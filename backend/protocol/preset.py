@@ -13,7 +13,9 @@ from .errors import ProtocolError
 from .records import from_record
 
 VARIANTS = ("bidirectional", "chunk_causal", "streaming")
-PRECISIONS = ("fp32", "bf16", "fp8", "nvfp4")
+# Of linears in the blocks of stage 1 and the refiner alone; everything else is in bf16 then.
+QUANTIZED = ("fp8", "nvfp4")
+PRECISIONS = ("fp32", "bf16", *QUANTIZED)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,19 @@ def layout(root: Path, component_id: str, place: Path) -> str:
     return "diffusers' layout" if folder.relative_to(root).as_posix() in of_library else "NVlabs' layout"
 
 
+def quantized_name(component_id: str, format: str) -> str:
+    """The folder below the root in which `weights quantize` puts a component."""
+    return f"{component_id}_{format}"
+
+
+def find_quantized(root: Path, component_id: str, format: str) -> Path | None:
+    """Where a component lies with its linears in a format such as "nvfp4"; like `find`."""
+    component = COMPONENTS[component_id]
+    folder = root / quantized_name(component_id, format)
+    weights = _weights_in(folder, component)
+    return weights if weights is None or component.is_one_file else folder
+
+
 def state(root: Path, component_id: str) -> str:
     """ "present"; "partial" if only some of it lies in the component's own folder; or "missing"."""
     if find(root, component_id):

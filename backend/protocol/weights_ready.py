@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .preset import Preset
-from .weights_folder import find, unconverted
+from .preset import QUANTIZED, Preset
+from .weights_folder import find, find_quantized, unconverted
 from .weights_licences import unaccepted
 from .weights_registry import COMPONENTS, needed_for
 
@@ -15,8 +15,17 @@ TEXT_ENCODERS = ("gemma_2_2b", "gemma_3_12b")
 
 
 def places_of(root: Path, preset: Preset) -> dict[str, Path]:
-    """Where each part that the preset needs lies; those that are not there are left out."""
-    return {id: place for id in needed_for(preset) if (place := find(root, id)) is not None}
+    """Where each part that the preset needs lies; those that are not there are left out.
+
+    A part that was quantised to the preset's precision goes before the plain one.
+    """
+    found = {}
+    for id in needed_for(preset):
+        quantized = find_quantized(root, id, preset.precision) if preset.precision in QUANTIZED else None
+        place = quantized or find(root, id)
+        if place is not None:
+            found[id] = place
+    return found
 
 
 def lora_of(root: Path, preset: Preset) -> Path | None:

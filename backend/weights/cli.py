@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""python -m backend weights: list | accept | download | verify | convert | merge | remove."""
+"""python -m backend weights: list | accept | download | verify | convert | merge | quantize | remove."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..protocol import Preset, ProtocolError
-from ..protocol.weights_folder import PARTIAL_ENDING, find, installed, record_installed, state, unconverted
+from ..protocol.preset import QUANTIZED
+from ..protocol.weights_folder import (
+    PARTIAL_ENDING,
+    find,
+    find_quantized,
+    installed,
+    quantized_name,
+    record_installed,
+    state,
+    unconverted,
+)
 from ..protocol.weights_licences import LICENCES, accept, is_accepted
 from ..protocol.weights_registry import COMPONENTS, Component, needed_for
 from .notices import write_modified
@@ -76,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", type=Path, metavar="DIR", help="instead: the weights folder it was downloaded to"
     )
     convert.add_argument("--json", action="store_true", help="report as JSON lines")
+    smaller = command("quantize", _quantize, "the linears of stage 1 or a refiner in 4 or 8 bits, once")
+    smaller.add_argument("component", type=_quantizable, metavar="COMPONENT")
+    smaller.add_argument("--format", choices=QUANTIZED, required=True)
+    smaller.add_argument(
+        "--target", type=Path, metavar="FOLDER", help="instead of the folder that presets look in"
+    )
+    smaller.add_argument("--json", action="store_true", help="report as JSON lines")
     return parser
 
 
@@ -87,6 +104,12 @@ def _list(arguments: argparse.Namespace, _reporter: _Reporter) -> str:
         print(
             f"{component.id:22} {_size(component):>9}  {component.licence:8} {state(root, component.id)}{where}"
         )
+        for format in QUANTIZED:
+            quantized = find_quantized(root, component.id, format)
+            if quantized:
+                print(
+                    f"{quantized_name(component.id, format):22} {'':9}  {component.licence:8} present  {quantized}"
+                )
     for licence in LICENCES.values():
         print(
             f"\n{licence.id} ({'accepted' if is_accepted(root, licence.id) else 'not accepted'}): {licence.terms}"
@@ -191,6 +214,43 @@ def _convert_installed(root: Path) -> str:
     return sentence
 
 
+def _quantize(arguments: argparse.Namespace, reporter: _Reporter) -> str:
+    root, component, format = arguments.weights, COMPONENTS[arguments.component], arguments.format
+    source = find(root, component.id)
+    if source is None:
+        remedy = (
+            "convert it first with weights convert"
+            if unconverted(root, component.id)
+            else "download it first"
+        )
+        raise ProtocolError(f"{component.title} is not in {root}; {remedy}.")
+    try:
+        from ..quantization.quantize import quantize_checkpoint
+    except ModuleNotFoundError as error:
+        raise ProtocolError(f"The backend was set up without {error.name}; set it up again.") from None
+    name = quantized_name(component.id, format)
+    target = arguments.target or root / name
+
+    def on_tensor(done: int, tensors: int) -> None:
+        reporter("quantize", f"{component.title}: quantising", done / tensors)
+
+    is_refiner = component.id.startswith("refiner")
+    quantize_checkpoint(source, target, format, component.weights[0], is_refiner, on_tensor)
+    if target.resolve() == (root / name).resolve():
+        written = target / component.weights[0]
+        entry = {"size": written.stat().st_size, "sha256": sha256_of(written)}
+        record_installed(root, name, {"files": {written.name: entry}})
+    sound = " and leaves out what makes sound" if is_refiner else ""
+    write_modified(
+        root,
+        component,
+        f"{target.name}/{component.weights[0]} holds the linears of the blocks in {format} and the rest mostly in "
+        f"bf16{sound}.",
+        name,
+    )
+    return f"{target} is written."
+
+
 def _converted(source: Path, target: Path) -> str:
     from .streaming_release import convert_training_checkpoint, recorded_steps, spelled
 
@@ -232,6 +292,12 @@ def _finite(text: str) -> float:
 def _component(text: str) -> str:
     if text not in COMPONENTS:
         raise argparse.ArgumentTypeError(f"there is no component {text}; there are {', '.join(COMPONENTS)}")
+    return text
+
+
+def _quantizable(text: str) -> str:
+    if not _component(text).startswith(("stage1", "refiner")):
+        raise argparse.ArgumentTypeError(f"{COMPONENTS[text].title} has no linears that are quantised")
     return text
 
 

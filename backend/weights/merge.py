@@ -57,7 +57,7 @@ def merge(
         for index, file in enumerate(files):
             on_file(file.name, index / len(files))
             tensors = _merged(file, adapter, strength)
-            write(partial / file.name, tensors.items())
+            write(partial / file.name, tensors)
             places |= dict.fromkeys(tensors, file.name)
         if len(files) > 1:
             size = sum(path.stat().st_size for path in partial.iterdir())

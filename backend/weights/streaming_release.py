@@ -24,11 +24,10 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from ..models.stage1 import Stage1Transformer
-from ..models.stage1.loading import FP32_NAMES, architecture, matched, state_dict_entries
+from ..models.stage1.loading import architecture, matched, state_dict_entries, stored_dtype
 
 # Raised when what a converted file holds changes, so that older files are made anew.
 _FORMAT_VERSION = "1"
-_FP32_STORED = (*FP32_NAMES, "scale_shift_table")
 _STEP_LIST = "denoising_step_list"
 
 
@@ -70,7 +69,7 @@ def convert_training_checkpoint(source: Path, target: Path) -> bool:
         "source_sha256": _sha256(source),
         _STEP_LIST: json.dumps(steps),
     }
-    tensors = {name: read().to(_stored_dtype(name)).contiguous() for name, (_, read) in entries.items()}
+    tensors = {name: read().to(stored_dtype(name)).contiguous() for name, (_, read) in entries.items()}
     _save(tensors, target, metadata)
     return True
 
@@ -165,10 +164,6 @@ def _read(source: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, Mapping):
         raise ValueError(f"{source.name} holds a {type(checkpoint).__name__} instead of named weights.")
     return dict(checkpoint)
-
-
-def _stored_dtype(name: str) -> torch.dtype:
-    return torch.float32 if name.endswith(_FP32_STORED) else torch.bfloat16
 
 
 def _step_list(value: Any, file_name: str) -> tuple[float, ...] | None:

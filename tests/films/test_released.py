@@ -20,7 +20,6 @@ from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from PIL import Image
 from transformers import AutoTokenizer, Gemma2Model
 
-from backend.__main__ import main
 from backend.conditioning.first_frame import read_first_frame
 from backend.films.released_film import _REFINER_SEED, ReleasedFilm
 from backend.films.released_models import ReleasedModels
@@ -32,7 +31,7 @@ from backend.protocol import JobFolder, Preset
 from backend.sampling import self_forcing
 from backend.video import read_frames
 from backend.worker import ModelShelf, run_job
-from tests.miniature_release import STAGE1, accept_licences, stage1_weights, write_release
+from tests.miniature_release import STAGE1, stage1_weights
 from tests.miniature_text import write_gemma3
 from tests.refiner_adapter import factors, write_adapter
 from tests.refiner_reference import CAPTION, CHANNELS
@@ -43,14 +42,6 @@ FINAL = Preset("Final", "For tests.", "sana_wm", SIZE, steps=3, guidance=2.0, re
 TEACHER = replace(FINAL, name="Teacher", variant="chunk_causal")
 DRAFT = replace(FINAL, name="Draft", variant="streaming", step_list=(1000, 960, 889, 727, 0), guidance=1.0)
 PRESETS = {"final": FINAL, "teacher": TEACHER, "draft": DRAFT}
-
-
-@pytest.fixture(scope="session")
-def release(tmp_path_factory):
-    """The miniature release, with accepted licences and the student's checkpoint converted."""
-    root = accept_licences(write_release(tmp_path_factory.mktemp("weights")))
-    assert main(["weights", "convert", "--weights", str(root)]) == 0
-    return root
 
 
 def job_of(folder, preset, **changes) -> JobFolder:

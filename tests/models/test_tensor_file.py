@@ -39,7 +39,7 @@ def test_the_librarys_files_are_read(tensors, tmp_path):
 def test_the_library_reads_what_is_written(tensors, tmp_path):
     write(
         tmp_path / "a.safetensors",
-        [(name, FileTensor(tuple(t.shape), t.dtype, lambda t=t: t)) for name, t in tensors.items()],
+        {name: FileTensor(tuple(t.shape), t.dtype, lambda t=t: t) for name, t in tensors.items()},
     )
     assert_same(load_file(tmp_path / "a.safetensors"), tensors)
 

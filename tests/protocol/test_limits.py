@@ -99,7 +99,7 @@ def test_what_the_model_cannot_film_is_an_error(camera, variant, sentence):
     "model, precision, said",
     [
         ("sana_wm_3", "bf16", "wants the model sana_wm_3, which this version does not know"),
-        ("sana_wm", "nvfp4", "cannot run yet in nvfp4; choose one in fp32 or bf16."),
+        ("embedded", "nvfp4", "cannot run yet in nvfp4; choose one in fp32."),
         ("embedded", "bf16", "cannot run yet in bf16; choose one in fp32."),
     ],
 )
@@ -107,6 +107,11 @@ def test_a_model_that_cannot_run_is_one_sentence_that_says_what_to_choose(model,
     chosen = Preset("Chosen", "Large.", model, (1280, 704), precision=precision)
     with pytest.raises(ProtocolError, match=said):
         limits.require(path(81), chosen)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp8", "nvfp4"])
+def test_the_released_model_runs_in_every_precision(precision):
+    assert limits.check_model(Preset("Chosen", "", "sana_wm", (1280, 704), precision=precision)) is None
 
 
 def test_a_fast_move_is_no_cut():

@@ -32,6 +32,21 @@ def test_a_minute_fits_every_card_and_what_is_faster_comes_first(preset, card_gb
     assert not layout.spatial_tiles or not layout.together
 
 
+def test_quantised_blocks_are_smaller_where_they_wait_and_where_they_visit():
+    small = Budget(16, 64)
+    plain, eight, four = (
+        plan(replace(DRAFT, precision=name), MINUTE, small) for name in ("bf16", "fp8", "nvfp4")
+    )
+    assert plain.refiner_streamed and eight.refiner_streamed and four.refiner_streamed
+    weights = [next(s.weights_gb for s in p.stages if s.name == "Refiner") for p in (plain, eight, four)]
+    assert weights[0] > weights[1] > weights[2]
+    with pytest.raises(ProtocolError, match="needs 13 GB of main memory, and 8 GB are free"):
+        plan(replace(DRAFT, precision="fp8"), MINUTE, Budget(12.5, 8))
+    resident = plan(replace(DRAFT, precision="nvfp4"), MINUTE, Budget(79, 128))
+    of_refiner = next(stage.weights_gb for stage in resident.stages if stage.name == "Refiner")
+    assert of_refiner == pytest.approx(7.25 + 0.31, abs=0.02), "12.9 G parameters in 4.5 bits, the rest in 16"
+
+
 def test_without_room_in_main_memory_blocks_cannot_wait_there():
     with pytest.raises(ProtocolError, match="needs 26 GB of main memory, and 16 GB are free"):
         plan(DRAFT, MINUTE, Budget(23, 16))

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from ...quantization.loading import quantize_linears, require_plain, stored_dtypes
+from ...quantization.recipe import REFINER
 from ..checkpoint import Entry, file_entries, fill, read_config, require_match
-from ..lora import Adapter, inject, read_adapter, require_fit
+from ..lora import Adapter, inject, merged, read_adapter, require_fit
 from .config import RefinerConfig
 from .transformer import RefinerTransformer
 
@@ -31,22 +34,39 @@ def load_refiner(
     streamed: bool = False,
     adapter: Path | None = None,
     strength: float = 1.0,
+    format: str | None = None,
+    reference: Path | None = None,
 ) -> RefinerTransformer:
     """Build the refiner and fill it from a folder in the diffusers layout; audio tensors are not read.
 
     Args:
         streamed: leave the blocks' weights on the disk or in host memory and let them visit the device.
-        adapter: a LoRA file that works beside the weights, unmerged.
+        adapter: a LoRA file that works beside the weights, unmerged; merged into those that are quantised here.
         strength: of the adapter.
+        format: "nvfp4" or "fp8" for the linears of the blocks; None to leave them as they are.
+        reference: folder of the plain weights, which quantised ones are held against; None if it is not there.
 
     Raises:
         FileNotFoundError: config.json, the checkpoint or the adapter is missing.
         ValueError: it is another model, tensors are missing, unknown or of another shape, or the adapter does not fit.
     """
-    model, entries = matched(folder)
+    model, entries = described(folder) if format and adapter is None else matched(folder)
     if adapter is not None:
-        entries = inject(model, entries, matching_adapter(adapter, entries), strength)
-    return fill(model, entries, device, lambda name: dtype, "transformer_blocks" if streamed else "")
+        change = matching_adapter(adapter, entries)
+        join = merged if format else partial(inject, model)
+        entries = join(entries, change, strength)
+    if format is not None:
+        plain = None if reference is None else file_entries(reference, "refiner")
+        entries = quantize_linears(model, entries, REFINER, format, device, plain)
+    require_match(entries, model, "refiner")
+    packed = stored_dtypes(model)
+    return fill(
+        model,
+        entries,
+        device,
+        lambda name: packed.get(name) or dtype,
+        "transformer_blocks" if streamed else "",
+    )
 
 
 def matching_adapter(path: Path, entries: Mapping[str, Entry]) -> Adapter:
@@ -65,13 +85,23 @@ def matching_adapter(path: Path, entries: Mapping[str, Entry]) -> Adapter:
 
 
 def matched(folder: Path) -> tuple[RefinerTransformer, dict[str, Entry]]:
-    """The refiner of a folder on the meta device, and the entries of its tensors, which match; errors as above."""
+    """As `described`, of plain weights, and the two match; errors as in `load_refiner`."""
+    model, entries = described(folder)
+    require_plain(entries, "refiner")
+    require_match(entries, model, "refiner")
+    return model, entries
+
+
+def described(folder: Path) -> tuple[RefinerTransformer, dict[str, Entry]]:
+    """The model on the meta device, without quantised linears, and the entries of its video stream.
+
+    Raises:
+        FileNotFoundError, ValueError: as in `load_refiner`, but that the two need not match yet.
+    """
     config = RefinerConfig.from_diffusers(read_config(folder, "refiner"))
     entries = {name: entry for name, entry in file_entries(folder, "refiner").items() if not is_audio(name)}
     later = next((name for name in entries if any(part in name for part in _LATER_MODEL)), None)
     if later is not None:
         raise ValueError(f"{folder} is a checkpoint of LTX-2.3 ({later}); SANA-WM refines with LTX-2.")
     with torch.device("meta"):
-        model = RefinerTransformer(config)
-    require_match(entries, model, "refiner")
-    return model, entries
+        return RefinerTransformer(config), entries

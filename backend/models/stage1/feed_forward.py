@@ -81,5 +81,4 @@ class GLUMBConvTemp(nn.Module):
     def _spatial(self, images: Tensor) -> Tensor:
         hidden = F.silu(self.inverted_conv(images), inplace=not torch.is_grad_enabled())
         hidden = self.depth_conv(hidden.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        value, gate = hidden.chunk(2, dim=-1)
-        return self.point_conv(value * F.silu(gate, inplace=not torch.is_grad_enabled()))
+        return self.point_conv.conv.gated(hidden)

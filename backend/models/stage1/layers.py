@@ -57,6 +57,11 @@ class PointwiseConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.flatten(1), self.bias)
 
+    def gated(self, hidden: Tensor) -> Tensor:
+        """Of value * SiLU(gate); hidden (..., 2 C_in) holds values and then gates."""
+        value, gate = hidden.chunk(2, dim=-1)
+        return self(value * F.silu(gate, inplace=not torch.is_grad_enabled()))
+
 
 class CellEmbedder(nn.Module):
     """(B, C_in, T, H, W) -> tokens."""

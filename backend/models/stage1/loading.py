@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...quantization.importers import plain_shapes
+from ...quantization.loading import quantize_linears, require_plain, stored_dtypes
+from ...quantization.recipe import STAGE1
 from ..checkpoint import Entry, file_entries, fill, require_match
 from .config import Stage1Config
 from .transformer import Stage1Transformer
@@ -22,6 +26,8 @@ _CONTAINERS = ("generator", "state_dict", "model")
 _PREFIXES = tuple(f"{name}." for name in _CONTAINERS)
 # Endings of the small parameters that act in fp32 whatever the model's dtype: decay rates and norms.
 FP32_NAMES = ("A_log", "dt_bias", "norm.weight", "norm_cam.weight")
+_FP32_STORED = (*FP32_NAMES, "scale_shift_table")
+_WHAT = "stage-1 model"
 
 
 def load(
@@ -30,8 +36,10 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     streamed: bool = False,
+    format: str | None = None,
+    reference: Path | None = None,
 ) -> Stage1Transformer:
-    """Build the model and fill it from a checkpoint in the original or the diffusers spelling.
+    """Build the model and fill it from a checkpoint in the original or the diffusers spelling, plain or quantised.
 
     Args:
         source: a .safetensors file, a folder of them (shards), or a state dict.
@@ -39,29 +47,50 @@ def load(
         dtype: of parameters in memory, but decay rates and norms stay in fp32 when it is a smaller type;
             the file is mapped and cast tensor by tensor.
         streamed: leave the blocks' weights on the disk or in host memory and let them visit the device.
+        format: "nvfp4" or "fp8" for the linears of the blocks; None to leave them as they are.
+        reference: the plain checkpoint, which a quantised one is held against; None if it is not there.
 
     Raises:
         ValueError: tensors are missing, unknown or of another shape; the sentence names them.
         FileNotFoundError: no checkpoint at that path.
     """
-    is_mapping = isinstance(source, Mapping)
-    entries = state_dict_entries(source) if is_mapping else file_entries(Path(source), "stage-1 model")
-    with torch.device("meta"):
-        model = Stage1Transformer(architecture(entries, config))
+    model, entries = described(source, config)
+    if format is None:
+        require_plain(entries, _WHAT)
+    else:
+        plain = None if reference is None else _renamed(file_entries(reference, _WHAT))
+        entries = quantize_linears(model, entries, STAGE1, format, device, plain)
+    require_match(entries, model, _WHAT)
+    packed = stored_dtypes(model)
     return fill(
         model,
-        matched(entries, model),
+        entries,
         device,
-        lambda name: _memory_dtype(name, dtype),
+        lambda name: packed.get(name) or _memory_dtype(name, dtype),
         "blocks" if streamed else "",
     )
+
+
+def described(
+    source: str | Path | Mapping[str, Tensor],
+    config: Stage1Config | Mapping[str, bool] = MappingProxyType({}),
+) -> tuple[Stage1Transformer, dict[str, Entry]]:
+    """The model on the meta device, without quantised linears, and the checkpoint's entries under its names.
+
+    Raises:
+        ValueError, FileNotFoundError: as in `load`, but that the two need not match yet.
+    """
+    is_mapping = isinstance(source, Mapping)
+    entries = _renamed(state_dict_entries(source) if is_mapping else file_entries(Path(source), _WHAT))
+    with torch.device("meta"):
+        return Stage1Transformer(architecture(entries, config)), entries
 
 
 def architecture(entries: Mapping[str, Entry], config: Stage1Config | Mapping[str, bool]) -> Stage1Config:
     """The config, or one with these switches and the sizes of the checkpoint; ValueError if it is no stage 1."""
     if isinstance(config, Stage1Config):
         return config
-    shapes = {_canonical(name): shape for name, (shape, _) in entries.items()}
+    shapes = {_canonical(name): shape for name, shape in plain_shapes(entries).items()}
     return Stage1Config.from_shapes(shapes, **config)
 
 
@@ -87,11 +116,20 @@ def matched(entries: Mapping[str, Entry], model: Stage1Transformer) -> dict[str,
     Raises:
         ValueError: as in `load`.
     """
-    renamed = {_canonical(name): entry for name, entry in entries.items()}
-    for name in _DROPPED:
-        renamed.pop(name, None)
-    require_match(renamed, model, "stage-1 model")
+    renamed = _renamed(entries)
+    require_match(renamed, model, _WHAT)
     return renamed
+
+
+def stored_dtype(name: str) -> torch.dtype:
+    """Of a tensor in files that this project writes."""
+    return torch.float32 if name.endswith(_FP32_STORED) else torch.bfloat16
+
+
+def _renamed(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Under the model's names, without what it does not have."""
+    renamed = {_canonical(name): entry for name, entry in entries.items()}
+    return {name: entry for name, entry in renamed.items() if name not in _DROPPED}
 
 
 def _memory_dtype(name: str, dtype: torch.dtype) -> torch.dtype:

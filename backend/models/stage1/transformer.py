@@ -106,8 +106,11 @@ class Stage1Transformer(nn.Module):
         # Tokens that no prompt of the batch uses are dropped; they would get no weight.
         used = text_mask.bool().any(0)
         embedded = self.attention_y_norm(self.y_embedder(text.squeeze(1)[:, used]))
-        mask = text_mask.bool()[:, None, None, used]
-        mask = None if mask.all() else mask
+        counts = text_mask.bool()[:, used]
+        mask = None if counts.all() else counts[:, None, None]
+        if mask is not None:
+            # Padding gets no weight either way, but it would widen the scale of quantised activations.
+            embedded = embedded.masked_fill(~counts[..., None], 0)
         return [
             BlockConditioning(
                 block.cross_attn.text_keys(embedded, mask),
