@@ -54,6 +54,7 @@ _CLASSES = (
     weights.SANAWM_OT_remove_weights,
     weights.SANAWM_OT_cancel_weights,
     weights.SANAWM_OT_accept_licence,
+    weights.SANAWM_OT_show_weights,
     demo.SANAWM_OT_add_demo_scene,
     camera_move.SANAWM_OT_add_camera_move,
     camera_exchange.SANAWM_OT_import_camera,
