@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The backend's own Python: find it, start a worker in it, set it up.
+"""The backend's own Python: find it, start a worker in it.
 
 Only children that this Blender started are ever signalled, and only through their handle: a process id read
 from a file may belong to somebody else by now. A worker of an earlier Blender is left to finish and stop by
@@ -12,8 +12,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,60 +139,3 @@ def start_worker(
     command = [backend.python, "-m", "backend", "worker", "--jobs", jobs_root]
     command += ["--device", backend.device, "--weights", weights, "--idle-exit", str(IDLE_EXIT_S)]
     return Child(command, project, jobs_root / "worker.log", blender_folder)
-
-
-class BackendSetup:
-    """One run of the installer: its progress, and in the end its sentence.
-
-    Attributes:
-        message: the installer's last sentence.
-        fraction: 0..1.
-        outcome: "running", "done", "failed" or "cancelled".
-        log: what pip said.
-    """
-
-    def __init__(self, target: Path, device: str, project: Path, blender_folder: Path) -> None:
-        target.mkdir(parents=True, exist_ok=True)
-        self.log = target / "setup.log"
-        self.message, self.fraction, self.outcome = "Starting", 0.0, "running"
-        self._stage = ""
-        installer = project / "backend" / "installer.py"
-        command = [sys.executable, "-I", installer, "--target", target, "--device", device]
-        self._child = Child([*command, "--project", project], project, target / "setup.jsonl", blender_folder)
-        self._offset = self._child.output_start
-
-    def poll(self) -> bool:
-        """Take in what the installer reported since the last call; whether anything changed."""
-        if self.outcome != "running":
-            return False
-        exit_code = self._child.exit_code  # before reading, so that the last words of an ended child are seen
-        changed = False
-        for report in self._fresh_reports():
-            self._stage = str(report.get("stage", self._stage))
-            self.message = str(report.get("message", self.message))
-            self.fraction = float(report.get("fraction") or self.fraction)
-            changed = True
-        if exit_code is not None:
-            changed = True
-            self.outcome = {0: "done", 130: "cancelled"}.get(exit_code, "failed")
-            if self._stage != self.outcome:  # it could not say so itself
-                self.message = f"The set-up stopped with exit code {exit_code}: {self._child.last_words()}"
-        return changed
-
-    def cancel(self) -> None:
-        """Ask the installer to stop; what was set up before stays in use."""
-        self._child.stop()
-
-    def _fresh_reports(self) -> Iterator[dict]:
-        with open(self._child.output, "rb") as file:
-            file.seek(self._offset)
-            fresh = file.read()
-        complete = fresh[: fresh.rfind(b"\n") + 1]
-        self._offset += len(complete)
-        for line in complete.splitlines():
-            try:
-                report = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(report, dict):
-                yield report

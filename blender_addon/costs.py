@@ -33,10 +33,18 @@ def planned(settings: SANAWM_PG_shot) -> MemoryPlan | None:
     preset = presets().get(settings.preset)
     if preset is None or preset.model == "embedded":
         return None
+    return plan(preset, shots.sample_count(settings, preset), budget())
+
+
+def budget() -> Budget:
+    """The memory of what the backend computes on: all of a graphics card's, what is free of main memory.
+
+    Raises:
+        ProtocolError: the backend is not set up.
+    """
     gpu = find_backend(paths.backend_folder()).gpu
     free = available_gb()
-    budget = Budget(free, free, is_cpu=True) if gpu is None else Budget(gpu[1], free, gpu[0])
-    return plan(preset, shots.sample_count(settings, preset), budget)
+    return Budget(free, free, is_cpu=True) if gpu is None else Budget(gpu[1], free, gpu[0])
 
 
 def _finished_clips() -> list[Clip]:

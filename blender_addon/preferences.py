@@ -16,6 +16,11 @@ from .panels.weights import draw_weights
 from .properties import presets
 
 
+def _renew_workers(_preferences: AddonPreferences, _context: Context) -> None:
+    """A worker that runs was started with the folder of before."""
+    session.supervisor.renew_workers()
+
+
 class SANAWM_AP_preferences(AddonPreferences):
     bl_idname = paths.ROOT_PACKAGE
 
@@ -26,6 +31,7 @@ class SANAWM_AP_preferences(AddonPreferences):
             "A virtual environment that has the backend's packages will do as well"
         ),
         subtype="DIR_PATH",
+        update=_renew_workers,
     )
     device: EnumProperty(
         name="Device",
@@ -51,6 +57,7 @@ class SANAWM_AP_preferences(AddonPreferences):
             "extension's data. A copy of the releases will do as well"
         ),
         subtype="DIR_PATH",
+        update=_renew_workers,
     )
     weights_preset: EnumProperty(
         name="For Preset",

@@ -14,7 +14,8 @@ from bpy.types import Scene
 
 from ..backend.protocol import ProtocolError
 from . import paths, sequencer, timeline
-from .backend_process import BackendSetup, Child, find_backend, start_worker
+from .backend_process import Child, find_backend, start_worker
+from .backend_setup import BackendSetup
 from .followed_job import FollowedJob
 from .machine_check import MachineCheck
 from .properties import shot_settings
@@ -171,8 +172,12 @@ def is_checking_machine() -> bool:
 def tick() -> float:
     """One turn of the timer; also a function for tests, where Blender's timers never fire."""
     try:
-        if any([child.poll() for child in (setup, weights_errand, machine_check) if child is not None]):
+        if any([child.poll() for child in (weights_errand, machine_check) if child is not None]):
             host.redraw()
+        if setup is not None and setup.poll():
+            host.redraw()
+            if setup.outcome == "done":
+                supervisor.renew_workers()
         interval = supervisor.tick(time.monotonic())
         for follower in followers:
             follower(bpy.context.scene)

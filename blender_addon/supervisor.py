@@ -150,6 +150,13 @@ class Supervisor:
         worker.restarts, worker.next_start = 0, 0.0
         self._follow(job)
 
+    def renew_workers(self) -> None:
+        """What workers are started with has changed: this Blender's put their jobs back and end; others follow."""
+        for worker in self._workers.values():
+            if worker.child is not None:
+                worker.child.stop()
+                worker.child, worker.next_start = None, 0.0
+
     def at_work(self) -> list[FollowedJob]:
         """Jobs that a worker has, the first begun first."""
         jobs = [job for job in self.jobs.values() if job.is_active and not job.is_queued]

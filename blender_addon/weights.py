@@ -8,9 +8,10 @@ from pathlib import Path
 
 import bpy
 
-from ..backend.protocol import EventReader
+from ..backend.protocol.weights_folder import state, unconverted
 from . import paths
-from .backend_process import Child, find_backend
+from .backend_process import find_backend
+from .errand import Errand
 
 
 def folder() -> Path:
@@ -21,14 +22,13 @@ def folder() -> Path:
     return Path(bpy.utils.extension_path_user(paths.ROOT_PACKAGE, path="weights"))
 
 
-class WeightsErrand:
-    """One run of `weights` in the backend's Python: its progress, and in the end its sentence.
+def is_to_be_fetched(root: Path, component_id: str) -> bool:
+    """Whether a component is not there, not even as a file that only has to be converted."""
+    return state(root, component_id) != "present" and unconverted(root, component_id) is None
 
-    Attributes:
-        message: the last sentence.
-        fraction: 0..1.
-        outcome: "running", "done", "failed" or "cancelled".
-    """
+
+class WeightsErrand(Errand):
+    """One run of `weights` in the backend's Python."""
 
     def __init__(self, words: Sequence[str]) -> None:
         """Start it.
@@ -46,27 +46,4 @@ class WeightsErrand:
         events = root / "weights.jsonl"
         events.unlink(missing_ok=True)
         command = [backend.python, "-m", "backend", "weights", *words, "--json", "--weights", root]
-        self._child = Child(command, paths.EXTENSION_ROOT, events, paths.blender_folder())
-        self._events = EventReader(events)
-        self._stage = ""
-        self.message, self.fraction, self.outcome = "Starting", 0.0, "running"
-
-    def poll(self) -> bool:
-        """Take in what was reported since the last call; whether anything changed."""
-        if self.outcome != "running":
-            return False
-        exit_code = self._child.exit_code  # before reading, so that the last words of an ended child are seen
-        changed = exit_code is not None
-        for event in self._events.poll():
-            self._stage, self.message = str(event.get("stage", "")), str(event.get("message", ""))
-            self.fraction = float(event.get("fraction", self.fraction))
-            changed = True
-        if exit_code is not None:
-            self.outcome = {0: "done", 130: "cancelled"}.get(exit_code, "failed")
-            if self._stage != self.outcome:  # it could not say so itself
-                self.message = f"It stopped with exit code {exit_code}: {self._child.last_words()}"
-        return changed
-
-    def cancel(self) -> None:
-        """Ask it to stop; the next download goes on from there."""
-        self._child.stop()
+        super().__init__(command, paths.EXTENSION_ROOT, events, paths.blender_folder())

@@ -55,6 +55,7 @@ _CLASSES = (
     weights.SANAWM_OT_remove_weights,
     weights.SANAWM_OT_cancel_weights,
     weights.SANAWM_OT_accept_licence,
+    weights.SANAWM_OT_show_weights,
     machine.SANAWM_OT_check_machine,
     machine.SANAWM_OT_show_machine_report,
     demo.SANAWM_OT_add_demo_scene,

@@ -13,7 +13,7 @@ from ...backend.protocol.weights_licences import LICENCES, accept, unaccepted
 from ...backend.protocol.weights_registry import needed_for
 from .. import paths, session, weights
 from ..backend_process import find_backend
-from ..properties import presets
+from ..properties import presets, shot_settings
 
 
 def chosen_components() -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class SANAWM_OT_download_weights(_ErrandOperator, Operator):
 
     def execute(self, _context: Context) -> set[str]:
         root = weights.folder()
-        ids = [id for id in self.components() if state(root, id) != "present"]
+        ids = [id for id in self.components() if weights.is_to_be_fetched(root, id)]
         missing = [licence.title for licence in unaccepted(root, ids)]
         if missing:
             self.report({"ERROR"}, f"Accept first: {', '.join(missing)}")
@@ -128,6 +128,19 @@ class SANAWM_OT_cancel_weights(Operator):
         return {"FINISHED"}
 
 
+class SANAWM_OT_show_weights(Operator):
+    bl_idname = "sanawm.show_weights"
+    bl_label = "Weights in the Preferences"
+    bl_description = (
+        "Open the preferences where the weights of this shot's preset are downloaded and agreed to"
+    )
+    bl_options = {"INTERNAL"}
+
+    def execute(self, context: Context) -> set[str]:
+        paths.preferences().weights_preset = shot_settings(context.scene).preset
+        return bpy.ops.preferences.addon_show(module=paths.ROOT_PACKAGE)
+
+
 class SANAWM_OT_accept_licence(Operator):
     bl_idname = "sanawm.accept_licence"
     bl_label = "Accept License"
@@ -137,12 +150,17 @@ class SANAWM_OT_accept_licence(Operator):
     licence: StringProperty(name="License")
 
     def invoke(self, context: Context, _event: Event) -> set[str]:
-        return context.window_manager.invoke_props_dialog(self, width=640)
+        return context.window_manager.invoke_props_dialog(self, width=640, confirm_text="Accept")
 
     def draw(self, _context: Context) -> None:
+        licence = LICENCES[self.licence]
         column = self.layout.column(align=True)
-        for line in LICENCES[self.licence].terms.splitlines():
+        for line in (licence.title, licence.link, *licence.summary, *filter(None, [licence.notice])):
             column.label(text=line)
+        column = self.layout.box().column(align=True)
+        column.label(text="By accepting you say:")
+        for line in licence.statements:
+            column.label(text=line, icon="DOT")
 
     def execute(self, _context: Context) -> set[str]:
         try:

@@ -55,14 +55,25 @@ def _draw_plan(layout: UILayout, context: Context, settings: SANAWM_PG_shot) -> 
         return
     if plan is None:
         return
+    budget = costs.budget()
+    where = f"CPU ({budget.device_gb:.0f} GB free)"
+    if not budget.is_cpu:
+        where = f"{budget.device} ({budget.device_gb:.0f} GB)"
     box = layout.box().column(align=True)
-    box.label(text="Peak Memory")
+    draw_sentence(box, context, f"Peak memory on the {where}", icon="MEMORY")
     for stage in plan.stages:
-        row = box.row()
-        row.label(text=stage.name)
-        row.label(text=f"{stage.peak_gb:.1f} GB")
-        row.label(text="" if stage.seconds is None else f"about {duration_in_words(stage.seconds)}")
-    draw_sentence(layout, context, plan.in_words(), icon="MEMORY")
+        name, rest = _halves(box, 0.38)
+        name.label(text=stage.name)
+        peak, time = _halves(rest, 0.38)
+        peak.label(text=f"{stage.peak_gb:.1f} GB")
+        time.label(text="" if stage.seconds is None else duration_in_words(stage.seconds))
+    draw_sentence(box, context, plan.in_words())
+
+
+def _halves(layout: UILayout, factor: float) -> tuple[UILayout, UILayout]:
+    """Two columns of a row, the first one with this share of its width."""
+    split = layout.split(factor=factor)
+    return split.row(), split.row()
 
 
 def _draw_report(layout: UILayout, context: Context, report: Report) -> None:

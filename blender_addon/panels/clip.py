@@ -64,6 +64,8 @@ def _draw_generate(layout: UILayout, context: Context) -> None:
     obstacle, no_backend = shots.obstacle(shot_settings(context.scene)), shots.backend_obstacle()
     if obstacle and obstacle != no_backend:
         draw_sentence(layout, context, obstacle, icon="ERROR")
+        if obstacle == shots.weights_obstacle(shot_settings(context.scene)):
+            layout.operator("sanawm.show_weights", icon="PREFERENCES")
     if no_backend:
         _draw_set_up(layout, context, no_backend)
 

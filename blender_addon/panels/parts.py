@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import textwrap
-
+import blf
 import bpy
 from bpy.types import Context, UILayout
 
 from ...backend.protocol import Preset
 
-# Of the interface font at scale 1; labels do not wrap by themselves.
-_CHARACTER_PX = 6.3
-_MARGIN_PX = 60
+# At scale 1: what a sidebar keeps beside a label, and what its icon takes of it.
+_MARGIN_PX, _ICON_PX = 62, 22
+_INTERFACE_FONT = 0
 _EMBEDDED_MODEL = "embedded"
 
 
@@ -40,11 +39,33 @@ def draw_sentence(
     """
     scale = context.preferences.system.ui_scale or 1  # 0 without a window
     width_px = context.region.width if context.region else 300
-    characters = max(20, int((width_px / scale - _MARGIN_PX - beside_px) / _CHARACTER_PX))
+    blf.size(_INTERFACE_FONT, context.preferences.ui_styles[0].widget.points)
+    room_px = width_px / scale - _MARGIN_PX - beside_px - (_ICON_PX if icon != "NONE" else 0)
     column = layout.column(align=True)
     column.scale_y = 0.8
-    for index, line in enumerate(textwrap.wrap(sentence, characters)):
+    for index, line in enumerate(_wrapped(sentence, max(room_px, 120))):
         column.label(text=line, icon="BLANK1" if index and icon != "NONE" else icon)
+
+
+def _wrapped(sentence: str, room_px: float) -> list[str]:
+    """Lines that fit, for labels do not wrap by themselves; a word that is too long, such as a path, is cut."""
+    lines = [""]
+    for word in sentence.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if _width_px(longer) <= room_px:
+            lines[-1] = longer
+            continue
+        lines.append("")
+        for character in word:
+            if _width_px(lines[-1] + character) > room_px:
+                lines.append("")
+            lines[-1] += character
+    return [line for line in lines if line]
+
+
+def _width_px(text: str) -> float:
+    """At scale 1, in the size that was set."""
+    return blf.dimensions(_INTERFACE_FONT, text)[0]
 
 
 def duration_in_words(seconds: float) -> str:

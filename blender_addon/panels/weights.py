@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from bpy.types import AddonPreferences, Context, UILayout
@@ -19,11 +20,14 @@ _STATE_ICONS = {"present": "CHECKMARK", "partial": "TEMP", "missing": "BLANK1"}
 
 
 def draw_weights(layout: UILayout, context: Context, settings: AddonPreferences) -> None:
-    """Folder and preset; what the preset needs; the terms; what can be done; what the machine can run."""
+    """Folder and preset; what the preset needs, under whose terms; what can be done; what the machine can run."""
     layout.label(text="SANA-WM Weights")
     layout.prop(settings, "weights_folder")
     layout.prop(settings, "weights_preset")
     root = weights.folder()
+    room = _room_in_words(root)
+    words = room if settings.weights_folder else f"{root}: {room}"
+    draw_sentence(layout, context, words, icon="FILE_FOLDER")
     try:
         _draw_contents(layout, context, root)
     except ProtocolError as error:
@@ -45,11 +49,13 @@ def _draw_machine(layout: UILayout, context: Context) -> None:
 def _draw_contents(layout: UILayout, context: Context, root: Path) -> None:
     components = [COMPONENTS[id] for id in chosen_components()]
     states = {component.id: state(root, component.id) for component in components}
-    column = layout.box().column(align=True)
-    for component in components:
-        _draw_component(column, root, component, states[component.id])
-    for id in dict.fromkeys(component.licence for component in components):
-        _draw_licence(layout, context, id, is_accepted(root, id))
+    for licence in dict.fromkeys(component.licence for component in components):
+        box = layout.box()
+        _draw_licence(box, context, licence, is_accepted(root, licence))
+        column = box.column(align=True)
+        for component in components:
+            if component.licence == licence:
+                _draw_component(column, root, component, states[component.id])
     if session.is_on_weights_errand():
         errand = session.weights_errand
         layout.progress(factor=errand.fraction, text=errand.message)
@@ -60,10 +66,43 @@ def _draw_contents(layout: UILayout, context: Context, root: Path) -> None:
         draw_sentence(
             layout, context, session.weights_errand.message, icon="CHECKMARK" if is_done else "ERROR"
         )
-    missing = [component for component in components if states[component.id] != "present"]
+    _draw_actions(layout, root, components, states)
+
+
+def _draw_licence(box: UILayout, context: Context, id: str, is_accepted: bool) -> None:
+    licence = LICENCES[id]
+    row = box.row()
+    row.label(text=licence.title, icon="CHECKMARK" if is_accepted else "ERROR")
+    row.operator("wm.url_open", text="Read License", icon="URL").url = licence.link
+    if is_accepted:
+        row.label(text="Accepted")
+    else:
+        row.operator("sanawm.accept_licence").licence = id
+    draw_sentence(box, context, " ".join(licence.summary))
+
+
+def _draw_component(column: UILayout, root: Path, component: Component, state: str) -> None:
+    row = column.row(align=True)
+    name = row.split(factor=0.5)
+    name.label(text=component.title, icon=_STATE_ICONS[state])
+    size = name.split(factor=0.3)
+    size.label(text=_total([component]))
+    size.label(text=_where(root, component, state))
+    fetch = row.row(align=True)
+    fetch.enabled = weights.is_to_be_fetched(root, component.id) and is_accepted(root, component.licence)
+    fetch.operator("sanawm.download_weights", text="", icon="IMPORT").component = component.id
+    drop = row.row(align=True)
+    drop.enabled = (root / component.id).is_dir()
+    drop.operator("sanawm.remove_weights", text="", icon="TRASH").component = component.id
+
+
+def _draw_actions(layout: UILayout, root: Path, components: list[Component], states: dict[str, str]) -> None:
+    missing = [component for component in components if weights.is_to_be_fetched(root, component.id)]
     if missing:
         draw_online_access(layout)
     row = layout.row()
+    if any(unconverted(root, id) for id, state in states.items() if state != "present"):
+        row.operator("sanawm.convert_weights")
     if missing:
         agreed = row.row()
         agreed.enabled = all(is_accepted(root, component.licence) for component in missing)
@@ -72,39 +111,16 @@ def _draw_contents(layout: UILayout, context: Context, root: Path) -> None:
         ).component = ""
     if set(states.values()) != {"missing"}:
         row.operator("sanawm.verify_weights").component = ""
-    if any(states[component.id] != "present" and unconverted(root, component.id) for component in components):
-        row.operator("sanawm.convert_weights")
 
 
-def _draw_component(column: UILayout, root: Path, component: Component, state: str) -> None:
-    row = column.row(align=True)
-    row.label(text=component.title, icon=_STATE_ICONS[state])
-    row.label(text=_total([component]))
-    words = {"present": "Present", "partial": "Incomplete", "missing": "Missing"}[state]
-    if state == "present" and (root / component.id) not in (place := find(root, component.id), place.parent):
-        words = f"In {place}"
-    row.label(text=words)
-    row.label(text=LICENCES[component.licence].title)
-    fetch = row.row(align=True)
-    fetch.enabled = state != "present" and is_accepted(root, component.licence)
-    fetch.operator("sanawm.download_weights", text="", icon="IMPORT").component = component.id
-    drop = row.row(align=True)
-    drop.enabled = (root / component.id).is_dir()
-    drop.operator("sanawm.remove_weights", text="", icon="TRASH").component = component.id
-
-
-def _draw_licence(layout: UILayout, context: Context, id: str, is_accepted: bool) -> None:
-    licence = LICENCES[id]
-    box = layout.box()
-    box.label(text=licence.title, icon="CHECKMARK" if is_accepted else "ERROR")
-    for line in licence.summary:
-        draw_sentence(box, context, line)
-    row = box.row()
-    row.operator("wm.url_open", text="Read License", icon="URL").url = licence.link
-    if is_accepted:
-        row.label(text="Accepted")
-    else:
-        row.operator("sanawm.accept_licence").licence = id
+def _where(root: Path, component: Component, state: str) -> str:
+    """Whether it is there, and in which copy of a release if it is in one."""
+    if state == "present":
+        place = find(root, component.id).relative_to(root)
+        return "Present" if place.parts[0] == component.id else f"In {place.parts[0]}"
+    if unconverted(root, component.id):
+        return "Not converted yet"
+    return "Incomplete" if state == "partial" else "Missing"
 
 
 def _total(components: list[Component]) -> str:
@@ -113,3 +129,12 @@ def _total(components: list[Component]) -> str:
     if None not in sizes:
         return f"{known:.1f} GB"
     return f"over {known:.1f} GB" if known else "Size not known"
+
+
+def _room_in_words(root: Path) -> str:
+    """What is free on the disk that the folder is on, or will be."""
+    try:
+        there = next(folder for folder in (root, *root.parents) if folder.exists())
+        return f"{shutil.disk_usage(there).free / 1e9:.0f} GB free"
+    except (StopIteration, OSError):
+        return "This folder cannot be reached"

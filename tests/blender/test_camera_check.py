@@ -312,5 +312,6 @@ def test_the_released_models_memory_is_planned_in_a_table(stage, addon, monkeypa
     shown = panel()
     for words in ("Stage 1", "Refiner", "Decoder", " GB", "about", "One stage after another"):
         assert words in shown, words
+    assert "Peak memory on the NVIDIA GeForce RTX 5090 (34 GB)" in shown and "about about" not in shown
     monkeypatch.setattr(costs, "find_backend", lambda location: replace(card, gpu=("Small", 4.0)))
     assert "needs at least" in panel() and "choose an Embedded preset" in panel()

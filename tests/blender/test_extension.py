@@ -146,6 +146,7 @@ def test_a_preset_without_weights_is_refused_as_soon_as_it_is_chosen(film, addon
     sentence = f"{name} needs Stage 1"
     assert drawn("SANAWM_PT_clip").count(sentence) == 1
     assert "download the weights in Blender's preferences" in drawn("SANAWM_PT_clip")
+    assert "Weights in the Preferences" in drawn("SANAWM_PT_clip")
     assert not bpy.ops.sanawm.generate.poll()
     film.sana_wm.frame_start, film.sana_wm.frame_end = 1, 96
     assert bpy.ops.sanawm.export_job.poll(), "another machine may have the weights"

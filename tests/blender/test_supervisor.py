@@ -113,6 +113,22 @@ def test_a_killed_worker_is_replaced_and_the_job_ends_well(film, session):
     assert job.record.state == "done" and strip_names(film) == [job.name]
 
 
+def test_another_weights_folder_is_that_of_the_next_job(film, addon, session, tmp_path):
+    addon("backend_process").IDLE_EXIT_S = 60
+    preferences = addon("paths").preferences()
+    film.sana_wm.preset = "sana_wm_final"
+    shot, first_frame_png = addon("shots").export(bpy.context, film.sana_wm)
+    for name in ("one", "two"):
+        preferences.weights_folder = str(tmp_path / name)
+        job = session.supervisor.submit(shot, first_frame_png)
+        deadline = time.monotonic() + PATIENCE_S
+        while job.is_active:
+            assert time.monotonic() < deadline, "it never happened"
+            time.sleep(min(0.1, session.tick()))
+        assert f"which are not in {tmp_path / name};" in job.record.reason
+    preferences.weights_folder = ""
+
+
 def test_a_job_goes_on_while_another_file_is_open(film, session, tmp_path):
     name = generate(session, film).name
     session.tick()

@@ -56,7 +56,8 @@ def wait(session):
 
 def test_what_a_preset_needs_is_shown_with_sizes_and_terms(preferences):
     shown = drawn(preferences)
-    assert "Refiner | 37.8 GB | Missing | LTX-2 Community License" in shown
+    own = shown[shown.index("LTX-2 Community License") :]
+    assert "Refiner | 37.8 GB | Missing" in own, "below its license"
     assert "Gemma-3-12B, the refiner's text encoder | 48.8 GB" in shown
     assert "Download 107.7 GB" in shown and "Verify" not in shown
     assert shown.count("Accept License") == 3 and shown.count("Read License") == 3
@@ -71,7 +72,8 @@ def test_accepting_is_recorded_and_shown(preferences, tmp_path):
     record = json.loads((tmp_path / "weights" / "licences.json").read_text("utf-8"))
     assert list(record["accepted"]) == ["ltx2"]
     shown = drawn(preferences)
-    assert shown.count("Accept License") == 2 and "Read License | Accepted" in shown
+    assert shown.count("Accept License") == 2
+    assert "LTX-2 Community License | Read License | Accepted" in shown
 
 
 def test_downloading_waits_for_online_access(preferences):
@@ -142,8 +144,24 @@ def test_a_copy_of_the_release_is_recognised(preferences, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     preferences.weights_folder = str(tmp_path / "copy")
-    place = tmp_path / "copy" / "SANA-WM_bidirectional" / "vae"
-    assert f"Video VAE | 2.4 GB | In {place}" in drawn(preferences)
+    assert "Video VAE | 2.4 GB | In SANA-WM_bidirectional" in drawn(preferences)
+
+
+def test_what_only_has_to_be_converted_is_not_offered_for_download(preferences, addon, tmp_path):
+    (tmp_path / "weights" / "stage1_streaming").mkdir(parents=True)
+    (tmp_path / "weights" / "stage1_streaming" / "model.pt").touch()
+    preferences.weights_preset = "sana_wm_draft"
+    shown = drawn(preferences)
+    assert "Stage 1, streaming | Size not known | Not converted yet" in shown and "Convert" in shown
+    assert "Download 97.0 GB" in shown, "without the size that is not known"
+
+
+def test_a_weights_folder_on_a_disk_that_is_away_is_said(preferences, addon, monkeypatch):
+    def away(_folder):
+        raise OSError("No such device")
+
+    monkeypatch.setattr(addon("panels.weights").shutil, "disk_usage", away)
+    assert "This folder cannot be reached" in drawn(preferences)
 
 
 def test_a_damaged_record_is_shown_and_does_not_break_the_preferences(preferences, tmp_path):
