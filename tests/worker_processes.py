@@ -7,7 +7,7 @@ import time
 from backend.protocol import ENDED
 
 
-def wait_for(condition, what, timeout_s=60.0):
+def wait_for(condition, what, timeout_s=180.0):
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if result := condition():
