@@ -62,6 +62,9 @@ def parse(arguments: list) -> argparse.Namespace:
     added.add_argument("--steps", help="only these steps, such as install,demo_scene,weights")
     added = command("bench", bench, "measure stage 1 and the embedded model, write bench.json")
     added.add_argument("--quick", action="store_true", help="shorter clips and fewer sampler steps")
+    added.add_argument(
+        "--kernels", action="store_true", help="instead: compile every Triton kernel for each GPU generation"
+    )
     return parser.parse_args(arguments)
 
 
@@ -118,7 +121,10 @@ def bench(options) -> int:
     from tools import environments
 
     python = environments.ensure_backend()
-    command = [str(python), "-m", "tools.bench", *(["--quick"] if options.quick else [])]
+    if options.kernels:
+        command = [str(python), "-m", "tools.bench_kernels"]
+    else:
+        command = [str(python), "-m", "tools.bench", *(["--quick"] if options.quick else [])]
     return subprocess.run(command, cwd=ROOT, env=environments.clean_variables(OMP_NUM_THREADS="1")).returncode
 
 

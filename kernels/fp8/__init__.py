@@ -28,6 +28,8 @@ def path(device: torch.device | str) -> tuple[str, str]:
     device = torch.device(device)
     if device.type != "cuda":
         return "weight only", "a CPU has no FP8 arithmetic"
+    if not torch.cuda.is_available():
+        return "weight only", "no graphics card is here that could be asked"
     name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
     if capability < (8, 0):
         raise RuntimeError(f"{name} is too old for FP8 weights, which need bf16; choose a preset in fp32.")

@@ -44,6 +44,8 @@ def path(device: torch.device | str) -> tuple[str, str]:
     device = torch.device(device)
     if device.type != "cuda":
         return "weight only", "a CPU has no FP4 arithmetic"
+    if not torch.cuda.is_available():
+        return "weight only", "no graphics card is here that could be asked"
     return _gpu_path(torch.cuda.current_device() if device.index is None else device.index)
 
 

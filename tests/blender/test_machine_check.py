@@ -45,7 +45,7 @@ def test_the_report_is_followed_and_opens_as_a_text(preferences, addon, tmp_path
     assert "Looking at this machine" in drawn(addon, preferences)
     wait(session)
     shown = drawn(addon, preferences)
-    assert re.search(r"\d of \d presets can run. Nothing is damaged.", shown) and "Show Report" in shown
+    assert re.search(r"\d+ of \d+ presets can run. Nothing is damaged.", shown) and "Show Report" in shown
     assert len(bpy.data.texts) == 0, "the file has a text only when it was asked for"
     for _ in range(2):
         assert bpy.ops.sanawm.show_machine_report() == {"FINISHED"}
