@@ -59,6 +59,7 @@ def parse(arguments: list) -> argparse.Namespace:
     added.add_argument(
         "--chroot", type=Path, default=ROOT / ".env" / "ui" / "sid", help="where its Debian is or goes"
     )
+    added.add_argument("--steps", help="only these steps, such as install,demo_scene,weights")
     added = command("bench", bench, "measure stage 1 and the embedded model, write bench.json")
     added.add_argument("--quick", action="store_true", help="shorter clips and fewer sampler steps")
     return parser.parse_args(arguments)
@@ -107,6 +108,7 @@ def ui_test(options) -> int:
     python = environments.ensure_backend()
     command = [str(python), "-m", "tools.ui_test", "--output", str(options.output.resolve())]
     command += ["--chroot", str(options.chroot.resolve())]
+    command += ["--steps", options.steps] if options.steps else []
     return subprocess.run(command, cwd=ROOT, env=environments.clean_variables()).returncode
 
 

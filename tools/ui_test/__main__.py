@@ -22,12 +22,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="build.py ui-test")
     parser.add_argument("--chroot", type=Path, required=True, help="where its Debian is or goes")
     parser.add_argument("--output", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument(
+        "--steps", type=lambda text: text.split(","), help="only these, such as install,demo_scene"
+    )
     parser.add_argument(_INSIDE, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     try:
         if not options.inside:
             chroot.enter([sys.executable, "-m", "tools.ui_test", _INSIDE, *sys.argv[1:]], ROOT)
-        return test(options.chroot, options.output)
+        return test(options.chroot, options.output, options.steps)
     except UiTestError as error:
         print(error, file=sys.stderr)
         return 1
@@ -35,8 +38,8 @@ def main() -> int:
         return 130
 
 
-def test(root: Path, output: Path) -> int:
-    """Inside of the namespaces: every step; 1 if one of them failed."""
+def test(root: Path, output: Path, chosen: list[str] | None) -> int:
+    """Inside of the namespaces: every step, or the chosen ones; 1 if one of them failed."""
     started = time.monotonic()
     chroot.ensure(root)
     print(f"The Debian is ready ({time.monotonic() - started:.0f} s).", flush=True)
@@ -46,7 +49,8 @@ def test(root: Path, output: Path) -> int:
     window = Window(root, output)
     archive = package.build_zip(ROOT, ROOT / "dist")
     started, failed = time.monotonic(), 0
-    for number, (name, step) in enumerate(steps(archive, ENVIRONMENTS.resolve()), 1):
+    wanted = [pair for pair in steps(archive, ENVIRONMENTS.resolve()) if chosen is None or pair[0] in chosen]
+    for number, (name, step) in enumerate(wanted, 1):
         window.step = f"{number:02d}_{name}"
         failed += not _passes(window, step)
     _sheet(window, output)

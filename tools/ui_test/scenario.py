@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from . import batch, comparison, first_clip
+from . import batch, comparison, first_clip, weights
 from .window import Window
 
 Step = Callable[[Window], str]
@@ -22,6 +22,9 @@ def steps(archive: Path, backend: Path) -> list[tuple[str, Step]]:
     return [
         ("install", lambda window: first_clip.install(window, archive)),
         ("demo_scene", lambda window: first_clip.demo_scene(window, backend)),
+        ("preferences", weights.show_preferences),
+        ("weights", weights.chosen_folder),
+        ("memory_plan", weights.memory_plan),
         ("check_camera", first_clip.check_camera),
         ("generate", first_clip.generate),
         ("cancel", first_clip.cancel),
