@@ -22,10 +22,10 @@ _PANEL_EDGE_PX = 12  # in from the sidebar, where a panel shows nothing but its 
 
 
 class Buttons:
-    """Of one editor's sidebar."""
+    """Of one editor's sidebar, or of another region of it."""
 
-    def __init__(self, window: Window, kind: str = "VIEW_3D") -> None:
-        self.window, self.kind = window, kind
+    def __init__(self, window: Window, kind: str = "VIEW_3D", part: str = "UI") -> None:
+        self.window, self.kind, self.part = window, kind, part
 
     def press(self, command: str) -> None:
         """Clicks a button.
@@ -42,7 +42,7 @@ class Buttons:
 
     def find(self, command: str) -> tuple[int, int]:
         """The point of the screen where a button is; the mouse is over it."""
-        left, right, top, bottom = self._sidebar()
+        left, right, top, bottom = self._region()
         seen = []
         self.scroll("up")
         for _ in range(_SCREENFULS):
@@ -52,7 +52,7 @@ class Buttons:
             for x, y in self._candidates(pixels):
                 place = left + x, top + y
                 self.window.mouse_to(*place)
-                runs = self.window.ask(f"under_mouse({self.kind!r})")
+                runs = self.window.ask(f"under_mouse({self.kind!r}, {self.part!r})")
                 if runs == command:
                     return place
                 seen.append(runs)
@@ -65,17 +65,18 @@ class Buttons:
         others = ", ".join(dict.fromkeys(filter(None, seen))) or "none"
         raise UiTestError(f"There is no button for {command} in the sidebar; those there are: {others}.")
 
-    def _sidebar(self) -> tuple[int, int, int, int]:
+    def _region(self) -> tuple[int, int, int, int]:
         """Left, right, top and bottom on the screen."""
         x, y, width, height = self.window.ask(
-            f"(lambda r: [r.x, r.y, r.width, r.height])(region({self.kind!r}, 'UI'))"
+            f"(lambda w, r: [w.x + r.x, w.y + r.y, r.width, r.height])"
+            f"(window_of({self.kind!r}), region({self.kind!r}, {self.part!r}))"
         )
-        bottom = SCREEN[1] - y  # the window stands at the bottom of the screen
+        bottom = SCREEN[1] - y  # Blender counts from below
         return x, x + width, bottom - height, bottom
 
     def open_panels(self) -> None:
         """Opens every closed panel that is in sight, by its header."""
-        left, _right, top, bottom = self._sidebar()
+        left, _right, top, bottom = self._region()
         for _ in range(_SCREENFULS):
             closed = _closed_panels(self.window.pixels()[top:bottom, left + _PANEL_EDGE_PX])
             if not closed:
@@ -86,7 +87,7 @@ class Buttons:
 
     def scroll(self, direction: str, clicks: int = 40) -> None:
         """Turns the wheel over the sidebar, as far as it goes by default."""
-        left, right, top, bottom = self._sidebar()
+        left, right, top, bottom = self._region()
         self.window.mouse_to((left + right) // 2, (top + bottom) // 2)
         button = {"up": 4, "down": 5}[direction]
         self.window.run("xdotool", "click", "--repeat", clicks, "--delay", 20, button, "sleep", 0.3)

@@ -30,9 +30,15 @@ def window():
     return bpy.context.window_manager.windows[0]
 
 
+def window_of(kind):
+    """The window that has an editor of this kind; the preferences have one of their own."""
+    windows = bpy.context.window_manager.windows
+    return next(w for w in windows if any(a.type == kind for a in w.screen.areas))
+
+
 def area(kind):
     """The largest editor of a kind."""
-    return max((a for a in window().screen.areas if a.type == kind), key=lambda a: a.width * a.height)
+    return max((a for a in window_of(kind).screen.areas if a.type == kind), key=lambda a: a.width * a.height)
 
 
 def region(kind, part="WINDOW"):
@@ -41,7 +47,7 @@ def region(kind, part="WINDOW"):
 
 def inside(kind):
     """The context of an editor, for operators."""
-    return bpy.context.temp_override(window=window(), area=area(kind), region=region(kind))
+    return bpy.context.temp_override(window=window_of(kind), area=area(kind), region=region(kind))
 
 
 def show_editor(kind):
@@ -83,7 +89,7 @@ def clip_box():
 
 def under_mouse(kind, part="UI"):
     """What the button under the mouse runs, as Blender writes it, or an empty text."""
-    over = bpy.context.temp_override(window=window(), area=area(kind), region=region(kind, part))
+    over = bpy.context.temp_override(window=window_of(kind), area=area(kind), region=region(kind, part))
     with over:
         if not bpy.ops.ui.copy_python_command_button.poll():
             return ""

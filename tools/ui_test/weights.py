@@ -1,75 +1,103 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The released model in the preferences: what is missing, a folder that has it, its terms; its memory plan."""
+"""SANA-WM's weights in a real preferences window, on a miniature of the releases, and the memory table in the panel."""
 
 from __future__ import annotations
 
-from tests.miniature_release import write_release
+import json
+import shutil
+import time
+from pathlib import Path
 
-from . import first_clip
 from .buttons import Buttons
 from .chroot import FOLDER, UiTestError
-from .window import Window
+from .window import SCREEN, Window
 
 _RELEASE = FOLDER / "weights"
 _SETTINGS = "bpy.context.preferences.addons[EXTENSION].preferences"
+_WIDTH_PX = 875  # of Blender's own choice; the height shows the whole section
+_CARDS = {"card": ("NVIDIA H100 80GB HBM3", 85.0), "small_card": ("NVIDIA GeForce RTX 3050", 4.0)}
 
 
 def show_preferences(window: Window) -> str:
-    """Ours alone in the list, unfolded, with an empty weights folder."""
-    (window.folder / "no_weights").mkdir()
-    window.python(
-        f"{_SETTINGS}.weights_folder = {str(FOLDER / 'no_weights')!r}\n"
-        f"{_SETTINGS}.weights_preset = 'sana_wm_draft'\n"
-        "show_editor('PREFERENCES')\n"
-        "bpy.context.preferences.active_section = 'ADDONS'\n"
-        "bpy.context.window_manager.addon_search = 'SANA'\n"
-        "import addon_utils\n"
-        "addon_utils.modules(refresh=False)\n"
-        "with inside('PREFERENCES'): bpy.ops.preferences.addon_expand(module=EXTENSION)\n"
-    )
-    window.mouse_away()
-    window.picture("empty")
-    scroll(window, "bottom")
-    window.picture("empty_below")
+    """From the sentence in the panel to the preferences, by the button below it; nothing can be downloaded yet."""
+    window.python("bpy.context.scene.sana_wm.preset = 'sana_wm_final'")
+    window.redraw()
+    Buttons(window).press("sanawm.show_weights()")
+    window.wait_for("len(bpy.context.window_manager.windows) == 2")
+    size = ["windowsize", _WIDTH_PX, SCREEN[1] - 20, "windowmove", 0, 20]
+    window.run("xdotool", "search", "--name", "Preferences", *size)
+    time.sleep(1)
+    _expect(window, "not bpy.ops.sanawm.download_weights.poll()", "Blender is offline, yet Download works.")
+    window.picture()
     parts = window.ask("len(addon('operators.weights').chosen_components())")
-    return f"{parts} parts are missing"
+    return f"{parts} parts are missing, and nothing can be downloaded while offline"
 
 
 def chosen_folder(window: Window) -> str:
-    """A copy of the release: accepted and checked, but for the student, which has to be converted."""
-    write_release(window.folder / "weights")
+    """A copy of the releases with a part missing and one begun: terms read and accepted, the student converted."""
+    _write_release(window.folder / _RELEASE.name)
     window.python(f"{_SETTINGS}.weights_folder = {str(_RELEASE)!r}")
-    scroll(window, "top")
     window.picture("found")
-    for licence in ("sana_wm", "ltx2", "gemma"):
-        window.python(f"bpy.ops.sanawm.accept_licence(licence={licence!r})")
-    scroll(window, "bottom")
-    window.picture("accepted")
-    window.python("bpy.ops.sanawm.convert_weights()")
+    buttons = Buttons(window, "PREFERENCES", "WINDOW")
+    window.click(*buttons.find('sanawm.accept_licence(licence="ltx2")'))
+    window.picture("terms")
+    window.key("Return")
+    window.wait_for("addon('panels.weights').is_accepted(addon('weights').folder(), 'ltx2')")
+    window.python("for id in ('sana_wm', 'gemma'): bpy.ops.sanawm.accept_licence(licence=id)")
+    window.python("bpy.context.preferences.system.use_online_access = True")
+    _expect(
+        window, "bpy.ops.sanawm.download_weights.poll()", "Blender is online, yet Download does not work."
+    )
+    window.picture("online")
+    window.python(
+        "bpy.context.preferences.system.use_online_access = False\n"
+        f"{_SETTINGS}.weights_preset = bpy.context.scene.sana_wm.preset = 'sana_wm_draft'"
+    )
+    window.picture("unconverted")
+    buttons.press("sanawm.convert_weights()")
+    window.wait_for("addon('session').weights_errand is not None")
     window.wait_for("not addon('session').is_on_weights_errand()")
-    outcome = window.ask("addon('session').weights_errand.outcome")
-    if outcome != "done":
-        raise UiTestError(window.ask("addon('session').weights_errand.message"))
     window.picture("converted")
-    return window.ask("addon('session').weights_errand.message")
+    said = window.ask("addon('session').weights_errand.message")
+    _expect(window, "not addon('shots').weights_obstacle(bpy.context.scene.sana_wm)", said)
+    window.python(
+        "with bpy.context.temp_override(window=window_of('PREFERENCES')): bpy.ops.wm.window_close()"
+    )
+    return said
 
 
 def memory_plan(window: Window) -> str:
-    """What the camera check says of a released preset."""
-    first_clip.show_viewport(window)
-    window.python("bpy.context.scene.sana_wm.preset = 'sana_wm_draft'")
+    """The camera check of a released preset: on the CPU that is here, and on a large and a small card that are not."""
     Buttons(window).press("sanawm.check_shot()")
     window.wait_for("addon('camera_check').current(bpy.context.scene) is not None")
-    window.python("bpy.context.scene.sana_wm.preset = 'sana_wm_draft'")
-    window.mouse_away()
-    window.picture()
-    window.python("bpy.context.scene.sana_wm.preset = 'embedded_draft'")
-    return window.ask("addon('shots').weights_obstacle(bpy.context.scene.sana_wm) or 'the weights are ready'")
-
-
-def scroll(window: Window, edge: str) -> None:
-    """The preferences, to their top or bottom."""
-    lines = "down" if edge == "bottom" else "up"
+    window.picture("cpu")
+    backend = window.ask(f"{_SETTINGS}.backend_folder")
+    pointer = json.loads((Path(backend) / "current.json").read_text("utf-8"))
+    for name, (card, gb) in _CARDS.items():
+        folder = FOLDER / name
+        (window.folder / name).mkdir()
+        said = {**pointer, "device": "cuda", "gpu": {"name": card, "gb": gb}}
+        (window.folder / name / "current.json").write_text(json.dumps(said), "utf-8")
+        window.python(f"{_SETTINGS}.backend_folder = {str(folder)!r}")
+        window.picture(name)
     window.python(
-        f"with inside('PREFERENCES'):\n    for _ in range(40): bpy.ops.view2d.scroll_{lines}(deltay=200)"
+        f"{_SETTINGS}.backend_folder = {backend!r}\nbpy.context.scene.sana_wm.preset = 'embedded_draft'"
     )
+    return "on the CPU and on two cards"
+
+
+def _write_release(folder: Path) -> None:
+    from tests.miniature_release import (
+        write_release,
+    )  # takes seconds, which the other steps need not wait for
+
+    write_release(folder)
+    shutil.rmtree(folder / "SANA-WM_bidirectional" / "vae")
+    shutil.rmtree(folder / "SANA-WM_bidirectional" / "refiner" / "connectors")
+    (folder / "connectors").mkdir()
+    (folder / "connectors" / "config.json.0123456789ab.partial").touch()
+
+
+def _expect(window: Window, expression: str, otherwise: str) -> None:
+    if not window.ask(f"bool({expression})"):
+        raise UiTestError(otherwise)

@@ -93,7 +93,7 @@ class Window:
 
     def redraw(self) -> None:
         """What Python has changed shows only after a redraw."""
-        self.python("for a in window().screen.areas: a.tag_redraw()")
+        self.python("[a.tag_redraw() for w in bpy.context.window_manager.windows for a in w.screen.areas]")
         time.sleep(0.8)
 
     def picture(self, name: str = "") -> Path:
@@ -117,7 +117,7 @@ class Window:
 
     def mouse_away(self) -> None:
         """Off the panels, so that no tooltip and no highlight is in the picture."""
-        self.mouse_to(SCREEN[0] // 3, SCREEN[1] // 3)
+        self.mouse_to(SCREEN[0] * 3 // 4, SCREEN[1] * 2 // 3)
 
     def click(self, x: int, y: int) -> None:
         self.mouse_to(x, y)
