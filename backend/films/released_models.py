@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..models.refiner import RefinerTransformer, load_refiner
-from ..models.refiner.loading import matched, matching_adapter
+from ..models.refiner.loading import matched, matching_adapter, not_applied
 from ..models.stage1 import Stage1Transformer
 from ..models.stage1 import load as load_stage1
 from ..models.vae import CausalDecoder
@@ -76,10 +76,11 @@ class ReleasedModels:
         self.sha256 = {
             id: _identity(weights, id, place) for id, place in self._places.items() if id not in TEXT_ENCODERS
         }
-        self._sizes = RELEASED
+        self._sizes, self._not_applied = RELEASED, ""
         if self._lora is not None:
             with _in_a_sentence():
-                matching_adapter(self._lora, matched(self._places[self._refiner])[1])
+                adapter = matching_adapter(self._lora, matched(self._places[self._refiner])[1])
+            self._not_applied = not_applied(adapter)
             self.sha256["refiner_lora"] = sha256_of(self._lora)
             self._sizes = replace(RELEASED, refiner=RELEASED.refiner + self._lora.stat().st_size // 2)
         self.prompts = Prompts(weights, self._places, device, self.dtype)
@@ -88,7 +89,8 @@ class ReleasedModels:
 
     def as_trained(self, preset: Preset) -> tuple[Preset, list[str]]:
         recorded = recorded_steps(self._places[self._stage1]) if self._is_streaming else None
-        return with_trained_steps(preset, recorded)
+        preset, notes = with_trained_steps(preset, recorded)
+        return preset, [*notes, *filter(None, [self._not_applied])]
 
     def check(self, shot: Shot) -> None:
         self.prompts.require(shot)

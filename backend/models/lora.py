@@ -87,6 +87,10 @@ def read_adapter(path: Path, belongs_elsewhere: Callable[[str], bool] = lambda m
             continue
         if set(pair) != {"A", "B"}:
             raise ValueError(f"{path.name} has only lora_{next(iter(pair))} of {module}; get a whole file.")
+        if any(len(shape) != 2 or 0 in shape for shape, _ in pair.values()):
+            raise ValueError(
+                f"{path.name} has factors of {module} that are no matrices; choose another adapter."
+            )
         (rank, _), (_, columns) = pair["A"][0], pair["B"][0]
         if rank != columns:
             raise ValueError(

@@ -342,6 +342,6 @@ def _nearest(preset: Preset, frames: int, budget: Budget, sizes: ModelSizes) -> 
     for shorter in range(frames - stride, stride, -stride):
         if preset.variant != "streaming" and _first_fit(preset, shorter, budget, sizes):
             return f"a clip of up to {shorter} frames fits"
-    if preset.refiner and _first_fit(replace(preset, refiner=False), frames, budget, sizes):
+    if preset.refiner and _first_fit(replace(preset, refiner=False, refiner_lora=""), frames, budget, sizes):
         return "it fits without the refiner"
     return "choose an Embedded preset, or a machine with more memory"

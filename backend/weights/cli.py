@@ -171,6 +171,7 @@ def _remove(arguments: argparse.Namespace, _reporter: _Reporter) -> str:
 
 
 def _merge(arguments: argparse.Namespace, reporter: _Reporter) -> str:
+    from ..models.refiner.loading import not_applied
     from .merge import merge
 
     component, root, target = COMPONENTS[arguments.component], arguments.weights, arguments.target
@@ -185,8 +186,7 @@ def _merge(arguments: argparse.Namespace, reporter: _Reporter) -> str:
         target,
         lambda name, done: reporter("merge", f"{component.title}: {name}", done),
     )
-    left_out = f" Left out, as no part of the picture: {len(adapter.left_out)}." if adapter.left_out else ""
-    return f"{target} is written; {len(adapter.layers)} linears are changed.{left_out}"
+    return f"{target} is written; {len(adapter.layers)} linears are changed. {not_applied(adapter)}".rstrip()
 
 
 def _convert(arguments: argparse.Namespace, _reporter: _Reporter) -> str:

@@ -329,3 +329,25 @@ def test_the_refiner_runs_with_the_adapter_that_the_preset_names(release, tmp_pa
         assert record.state == "failed" and "which the refiner does not have" in record.reason
     finally:
         shutil.rmtree(release / "loras")
+
+
+def test_an_adapter_that_is_replaced_under_its_name_is_loaded_anew(release, tmp_path):
+    preset, shelf = replace(DRAFT, refiner_lora="style.safetensors"), ModelShelf("cpu", release)
+    linears = dict.fromkeys(("transformer_blocks.0.attn1.to_q", "transformer_blocks.1.attn1.to_v"), (32, 32))
+    connectors = {"text_embedding_projection.aggregate_embed": (8, 8)}
+    made = []
+    try:
+        for seed, others in ((1, {}), (2, connectors)):
+            pairs = factors({**linears, **others}, seed)
+            new = write_adapter(release / "loras" / "new.safetensors", pairs)
+            new.replace(new.with_name(preset.refiner_lora))
+            made.append(job_of(tmp_path / str(seed), preset))
+            record = run_job(made[-1], shelf, threading.Event())
+            assert record.state == "done", record.reason
+        first, second = (job.clip() for job in made)
+        assert first.model["refiner_lora"] != second.model["refiner_lora"], "the record names the new file"
+        assert not np.array_equal(*(pixels(job) for job in made))
+        assert not any("connectors" in warning for warning in first.warnings)
+        assert any("style.safetensors also changes the text connectors" in said for said in second.warnings)
+    finally:
+        shutil.rmtree(release / "loras")

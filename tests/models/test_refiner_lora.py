@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from backend.__main__ import main
 from backend.models.lora import Adapter, LowRank, inject, require_fit
 from backend.models.refiner import RefinerConfig, RefinerRun, RefinerTransformer, load_refiner
-from backend.models.refiner.loading import is_audio, matched, matching_adapter
+from backend.models.refiner.loading import is_audio, matched, matching_adapter, not_applied
 from tests.refiner_adapter import SPELLINGS, factors, write_adapter
 from tests.refiner_reference import CAPTION, CHANNELS, tiny_refiner, write_refiner
 
@@ -109,11 +109,18 @@ def test_names_of_the_original_and_parts_that_are_not_the_picture(folder, tmp_pa
     elsewhere = {
         "transformer_blocks.0.audio_attn1.to_q": (16, 16),
         "transformer_blocks.0.audio_to_video_attn.to_q": (16, 16),
+        "audio_adaln_single.linear": (8, 8),
+        "av_ca_video_scale_shift_adaln_single.linear": (8, 8),
+        "av_ca_v2a_gate_adaln_single.linear": (8, 8),
+        "text_embedding_projection.aggregate_embed": (8, 8),
         "video_embeddings_connector.transformer_1d_blocks.0.attn1.to_q": (8, 8),
     }
     path = write_adapter(tmp_path / "whole.safetensors", factors({**shapes, **elsewhere}), "lightricks")
     found = matching_adapter(path, matched(folder)[1])
     assert set(found.layers) == {"proj_in", "time_embed.linear"} and set(found.left_out) == set(elsewhere)
+    assert "connectors (text_embedding_projection.aggregate_embed and 1 more), which is not" in not_applied(
+        found
+    )
     model = load_refiner(folder, torch.float32, adapter=path)
     adapted = {name for name, module in model.named_modules() if isinstance(module, LoraLayer)}
     assert adapted == {"proj_in", "time_embed.linear"}
@@ -155,6 +162,10 @@ NAME = next(iter(ATTENTION))
         (
             {"blocks.9.qkv.lora_A": torch.zeros(4, WIDTH), "blocks.9.qkv.lora_B": torch.zeros(WIDTH, 4)},
             "changes blocks.9.qkv, which the refiner does not have; choose another adapter",
+        ),
+        (
+            {f"{NAME}.lora_A": torch.zeros(4, 8, 1, 1), f"{NAME}.lora_B": torch.zeros(8, 4, 1, 1)},
+            "that are no matrices; choose another adapter",
         ),
         (
             {"audio_proj_in.lora_A": torch.zeros(4, 4), "audio_proj_in.lora_B": torch.zeros(16, 4)},

@@ -59,6 +59,7 @@ def test_without_room_in_main_memory_blocks_cannot_wait_there():
         (DRAFT, 11.0, "it fits with a refiner window of 5 frames, at the price of some flicker"),
         (FINAL, 12.5, "frames fits"),
         (FINAL, 3.0, "choose an Embedded preset"),
+        (replace(FINAL, refiner_lora="style.safetensors"), 3.0, "choose an Embedded preset"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_nearest_setting_that_does(preset, card_gb, nearest):

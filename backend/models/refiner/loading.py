@@ -18,6 +18,9 @@ from .transformer import RefinerTransformer
 
 # What the names of all tensors of the audio stream, and of those between the streams, contain.
 _AUDIO = ("audio_", "audio.", "video_to_audio", "av_cross_attn", "video_a2v_cross_attn")
+# How adapters in Lightricks' spelling begin the names of modulations between the streams.
+_BETWEEN_STREAMS = "av_ca_"
+_CONNECTORS = ("connector", "text_embedding_projection", "text_proj_in")
 # Of LTX-2.3 only.
 _LATER_MODEL = ("to_gate_logits", "prompt_adaln", "prompt_scale_shift_table")
 
@@ -79,9 +82,26 @@ def matching_adapter(path: Path, entries: Mapping[str, Entry]) -> Adapter:
         FileNotFoundError: there is no such file.
         ValueError: it is no adapter, or one of another model.
     """
-    adapter = read_adapter(path, lambda module: is_audio(f"{module}.") or "connector" in module)
+    adapter = read_adapter(path, lambda module: _is_unheard(module) or _is_of_connectors(module))
     require_fit(adapter, {name: shape for name, (shape, _) in entries.items()}, "refiner")
     return adapter
+
+
+def not_applied(adapter: Adapter) -> str:
+    """What of an adapter is lost, as a sentence; "" if all that concerns the picture is there."""
+    lost = [module for module in adapter.left_out if not _is_unheard(module)]
+    if not lost:
+        return ""
+    named = f"{lost[0]} and {len(lost) - 1} more" if len(lost) > 1 else lost[0]
+    return f"{adapter.name} also changes the text connectors ({named}), which is not applied."
+
+
+def _is_unheard(module: str) -> bool:
+    return is_audio(f"{module}.") or module.startswith(_BETWEEN_STREAMS)
+
+
+def _is_of_connectors(module: str) -> bool:
+    return any(part in module for part in _CONNECTORS)
 
 
 def matched(folder: Path) -> tuple[RefinerTransformer, dict[str, Entry]]:
