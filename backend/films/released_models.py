@@ -106,7 +106,8 @@ class ReleasedModels:
         """How the precision is computed here, in sentences."""
         if self._format is None:
             return []
-        plain = [COMPONENTS[id].title for id in self._quantized_parts() if self._reference(id) is None]
+        parts = [id for id in self._places if id.startswith(("stage1", "refiner"))]
+        plain = [COMPONENTS[id].title for id in parts if self._places[id] == self._plain[id]]
         if not plain:
             return [self._meaning]
         on_cpu = torch.device(self.device).type == "cpu"
@@ -117,9 +118,6 @@ class ReleasedModels:
             self._meaning,
             f"{' and '.join(plain)} {is_} quantised {when}; weights quantize does that once and for all.",
         ]
-
-    def _quantized_parts(self) -> list[str]:
-        return [id for id in self._places if id.startswith(("stage1", "refiner"))]
 
     def _reference(self, id: str) -> Path | None:
         """The plain weights beside quantised ones; None if they are not there, or are what is loaded."""

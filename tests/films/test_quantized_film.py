@@ -84,7 +84,9 @@ def test_a_clip_in_nvfp4_is_the_same_from_plain_and_from_quantised_weights(relea
     shutil.rmtree(root / "stage1_streaming")
     shutil.rmtree(root / "SANA-WM_streaming" / "refiner_diffusers" / "transformer")
     assert why_not_ready(root, DRAFT) == ""
-    assert np.array_equal(pixels(made(tmp_path / "three", DRAFT, root)), first)
+    third = made(tmp_path / "three", DRAFT, root)
+    assert np.array_equal(pixels(third), first)
+    assert "NVFP4" in notes(third) and "quantised while" not in notes(third)
 
 
 def test_a_clip_in_fp8_is_near_the_one_in_bf16(release, tmp_path):
