@@ -38,9 +38,10 @@ class LowRank:
     def rank(self) -> int:
         return self.a[0][0]
 
-    def change(self, strength: float = 1.0) -> Tensor:
-        """What is added to the weight, (out, in) fp32."""
-        return (self.b[1]().float() @ self.a[1]().float()) * (self.scale * strength)
+    def changed(self, weight: Tensor, strength: float) -> Tensor:
+        """The weight (out, in) with this change merged in, fp32."""
+        change = self.b[1]().float() @ self.a[1]().float()
+        return weight.float() + change * (self.scale * strength)
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def merged(entries: Mapping[str, Entry], adapter: Adapter, strength: float) -> d
     """The base checkpoint's entries, with the adapter's change in those that it changes, fp32, when they are read."""
 
     def read(plain: Callable[[], Tensor], layer: LowRank) -> Tensor:
-        return plain().float() + layer.change(strength)
+        return layer.changed(plain(), strength)
 
     changed = {f"{module}.weight": layer for module, layer in adapter.layers.items()}
     return {

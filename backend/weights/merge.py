@@ -91,4 +91,4 @@ def _changed(name: str, tensor: FileTensor, layer: LowRank | None, strength: flo
             f"{name} is quantised ({tensor.dtype}); merge the adapter into the original weights, and quantise "
             "afterwards."
         )
-    return tensor._replace(read=lambda: (tensor.read().float() + layer.change(strength)).to(tensor.dtype))
+    return tensor._replace(read=lambda: layer.changed(tensor.read(), strength).to(tensor.dtype))

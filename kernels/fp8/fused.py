@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..ahead_of_time import Build
+from ..devices import shipped_for
 from .vectorized import Quantized
 
 _INTERPRETED = triton.knobs.runtime.interpret
@@ -137,7 +138,7 @@ def _launched(
 ) -> Tensor:
     rows, (columns, k) = a.shape[0], b.numbers.shape
     out = torch.empty(rows, columns, dtype=dtype, device=a.device)
-    k_tile, warps, stages = _launch(way, a.device)
+    k_tile, warps, stages = shipped_for(a.device, _LAUNCHES[way])
     _matmul_kernel[(triton.cdiv(rows, 128), triton.cdiv(columns, 128))](
         a,
         a_scales,
@@ -156,14 +157,6 @@ def _launched(
         num_stages=stages,
     )
     return out
-
-
-def _launch(way: str, device: torch.device) -> tuple[int, int, int]:
-    launches = _LAUNCHES[way]
-    if device.type != "cuda":
-        return launches[max(launches)]
-    major, minor = torch.cuda.get_device_capability(device)
-    return launches[max(known for known in launches if known <= 10 * major + minor)]
 
 
 def builds() -> list[Build]:

