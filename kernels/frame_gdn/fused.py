@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from .products import products
-from .read import read, read_gradients
+from .read import query_gradients, read
 from .scan import SLICE, scan
-from .tiles import PLAIN, RAY, TURNED, Tables, check, dense_rows
+from .tiles import PLAIN, RAY, Tables, check, dense_rows
 from .token_gradients import key_and_value_gradients
 
 
@@ -54,16 +54,17 @@ class GatedDelta(torch.autograd.Function):
             products(k, k, gram_weight, None, gram[:, :, :, 1], of_ones, modes=(PLAIN, PLAIN))
         begins, ends = _resets(bounds, k.device)
         states = scan(gram, update, decay, ends, start)
-        ctx.save_for_backward(q, k, v, gram_weight, update_weight, factor, decay, start, gram, states)
+        out = read(q, factor, tables, states, ends)
+        ctx.save_for_backward(q, k, v, gram_weight, update_weight, factor, decay, start, gram, states, out)
         ctx.tables, ctx.begins, ctx.ends = tables, begins, ends
-        return read(q, factor, tables, states, ends), states[0, :, -1].clone()
+        return out, states[0, :, -1].clone()
 
     @staticmethod
     def backward(ctx: Any, out_grads: Tensor, last_grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, gram_weight, update_weight, factor, decay, start, gram, states = ctx.saved_tensors
+        q, k, v, gram_weight, update_weight, factor, decay, start, gram, states, out = ctx.saved_tensors
         tables, width = ctx.tables, k.shape[-1]
         out_grads = dense_rows(out_grads)
-        query_grads, weights, left_over = read_gradients(q, factor, tables, states, ctx.ends, out_grads)
+        query_grads, weights, left_over = query_gradients(q, factor, tables, states, ctx.ends, out, out_grads)
         read_grads = torch.empty_like(states[0])
         mode = tables.mode
         grad_mode = RAY if mode == RAY else PLAIN
@@ -76,7 +77,9 @@ class GatedDelta(torch.autograd.Function):
         before = torch.cat([start[:, None], states[0][:, :-1]], dim=1)
         after = torch.nn.functional.pad(backward[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)) * inner
         # R of the frame before stands at this frame; its own R stands at the frame after, if that is in the chunk.
-        behind = torch.nn.functional.pad(states[1][:, 1:], (0, 0, 0, 0, 0, 0, 0, 1)) * (1 - ctx.ends).view(-1, 1, 1, 1)
+        behind = torch.nn.functional.pad(states[1][:, 1:], (0, 0, 0, 0, 0, 0, 0, 1)) * (1 - ctx.ends).view(
+            -1, 1, 1, 1
+        )
         transition_grads = _outer(forward, before, width) + _outer(after, behind, width)
         gate = decay[..., None, None, None]
         identity = torch.eye(width, device=k.device)
@@ -85,7 +88,7 @@ class GatedDelta(torch.autograd.Function):
         update_grads = forward + after
         start_grads = _applied(gram[:, 0], forward[:, 0], decay[:, 0], width)
         key_grads, value_grads, gram_weight_grads, update_weight_grads = key_and_value_gradients(
-            k, v, (gram_weight, update_weight), tables, gram_grads, update_grads
+            k, v, gram_weight, update_weight, tables, gram_grads, update_grads
         )
         factor_grads = None if factor is None else left_over
         return (

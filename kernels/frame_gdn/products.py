@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from ..ahead_of_time import Build
-from .tiles import PLAIN, RAY, TURNED, Tables, arithmetic, encoded, loaded, padded, place_of, product
+from .shipped import launch, shipped_builds
+from .tiles import PLAIN, RAY, TURNED, Tables, encoded, loaded, padded, place_of, product
 
 
 @triton.jit
@@ -41,7 +39,17 @@ def products_kernel(
         if PRODUCTS:
             y = loaded(right + head * right_head, rows, inside, right_row, columns, D)
             y = encoded(
-                y, matrix, rotary, batch * T * S, table_row, inside, first_column, D, RIGHT_MODE, TRANSPOSED, False
+                y,
+                matrix,
+                rotary,
+                batch * T * S,
+                table_row,
+                inside,
+                first_column,
+                D,
+                RIGHT_MODE,
+                TRANSPOSED,
+                False,
             )
             total = product(tl.trans(x), y, total, CAST, PRECISION)
         if SUMS:
@@ -80,63 +88,42 @@ def products(
     """
     batch, frames, cells, heads, width = left.shape
     matrix = None if tables is None else tables.to_ray if of_queries else tables.from_ray
-    config = _config(left, modes)
-    columns = min(padded(width), config.pop("COLUMNS"))
-    parts = triton.cdiv(padded(width), columns) if out is not None else 1
+    tile = launch("products", left)
+    parts = 1 if out is None else triton.cdiv(width, tile["COLUMNS"])
     products_kernel[batch * frames * heads, parts](
         left, right, weight, matrix, None if tables is None else tables.rotary, out, sums, frames, cells, heads,
         left.stride(2), left.stride(3), right.stride(2), right.stride(3),
         0 if out is None else out.stride(2), 0 if out is None else out.stride(3),
         0 if sums is None else sums.stride(2), 0 if sums is None else sums.stride(3),
-        D=width, DP=padded(width), COLUMNS=columns, MODE=modes[0], RIGHT_MODE=modes[1], TRANSPOSED=of_queries,
-        SUMS=sums is not None, PRODUCTS=out is not None, **config,
+        D=width, DP=padded(width), MODE=modes[0], RIGHT_MODE=modes[1], TRANSPOSED=of_queries,
+        SUMS=sums is not None, PRODUCTS=out is not None, **tile,
     )  # fmt: skip
-
-
-def _config(x: Tensor, modes: tuple[int, int]) -> dict[str, Any]:
-    in_bf16 = x.dtype == torch.bfloat16
-    block, columns = (32, 64) if in_bf16 else (16, 64)
-    return {"BLOCK": block, "COLUMNS": columns, "num_warps": 8, "num_stages": 1, **arithmetic(x)}
 
 
 def builds() -> list[Build]:
     """For heads of 112 channels: what both branches launch, forward and backward."""
-    sizes = ("T", "S", "H", "left_row", "left_head", "right_row", "right_head")
-    places = ("out_place", "out_row", "sums_place", "sums_row")
     variants = (
         ("Gram matrix, rotated", (TURNED, TURNED), False, False),
         ("Gram matrix and sums", (PLAIN, PLAIN), False, True),
-        ("keys and values, rotated", (TURNED, PLAIN), False, False),
+        ("rotated keys and values", (TURNED, PLAIN), False, False),
         ("in ray coordinates", (RAY, RAY), False, False),
         ("queries in ray coordinates", (RAY, RAY), True, False),
     )
+    strides = (
+        "left_row",
+        "left_head",
+        "right_row",
+        "right_head",
+        "out_place",
+        "out_row",
+        "sums_place",
+        "sums_row",
+    )
     made = []
-    for kind, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
-        for name, modes, of_queries, with_sums in variants:
-            config = _config(torch.empty(0, dtype=dtype), modes)
-            warps, stages = config.pop("num_warps"), config.pop("num_stages")
-            tokens = {"left": f"*{kind}", "right": f"*{kind}", "weight": "*fp32"}
-            buffers = {"matrix": "*fp32", "rotary": "*fp32", "out": "*fp32", "sums": "*fp32"}
-            made.append(
-                Build(
-                    f"frame_gdn products, {name}, {kind}",
-                    products_kernel,
-                    {**tokens, **buffers, **dict.fromkeys(sizes + places, "i32")},
-                    {
-                        "D": 112, "DP": 128, "MODE": modes[0], "RIGHT_MODE": modes[1], "TRANSPOSED": of_queries,
-                        "SUMS": with_sums, "PRODUCTS": True, **config,
-                    },
-                    TENSOR_CORES[kind],
-                    warps,
-                    stages,
-                    aligned=sizes[3:] + places,
-                )
-            )  # fmt: skip
+    for name, (mode, right_mode), of_queries, with_sums in variants:
+        constants = {"MODE": mode, "RIGHT_MODE": right_mode, "TRANSPOSED": of_queries}
+        constants |= {"SUMS": with_sums, "PRODUCTS": True}
+        made += shipped_builds(
+            "products", f"products, {name}", products_kernel, constants, ("left", "right"), strides, {}
+        )
     return made
-
-
-# What products must become.
-TENSOR_CORES = {
-    "bf16": {80: r"mma\.sync\S*bf16\S*", 90: r"wgmma\S*bf16\S*", 100: r"tcgen05\.mma\S*", 120: r"mma\.sync\S*bf16\S*"},
-    "fp32": {80: r"mma\.sync\S*tf32\S*", 90: r"wgmma\S*tf32\S*", 100: r"tcgen05\.mma\S*", 120: r"mma\.sync\S*tf32\S*"},
-}

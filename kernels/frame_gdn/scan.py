@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The serial middle of Gated DeltaNet in Triton: states over frames in both directions, and their adjoint.
 
-A program scans 16 value channels of one head in one direction; these evolve without the others. The main branch has 16
-channels more, of which the first is the denominator: they have a Gram matrix of their own, of keys that are not rotated.
+A program scans 16 value channels of one head in one direction; these evolve without the others. The main branch has
+16 more, of which the first is the denominator: they have a Gram matrix of their own, of keys that are not rotated.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..ahead_of_time import Build
-from .products import TENSOR_CORES
+from .shipped import PRODUCTS_BECOME
 from .tiles import padded, product
 
 SLICE = 16
@@ -94,11 +94,11 @@ def builds() -> list[Build]:
     pointers = dict.fromkeys(("gram", "added", "decay", "start", "out"), "*fp32")
     return [
         Build(
-            f"frame_gdn {'adjoint of the scan' if adjoint else 'scan'}, {branch}",
+            f"gated delta {'adjoint of the scan' if adjoint else 'scan'}, {branch}",
             scan_kernel,
             {**pointers, "resets": "*i32", "T": "i32", "H": "i32", "direction_out": "i64"},
             {"D": 112, "DP": 128, "E": columns, "SLICE": SLICE, "ADJOINT": adjoint},
-            TENSOR_CORES["fp32"],
+            PRODUCTS_BECOME,
             _WARPS,
             1,
             aligned=("direction_out",),

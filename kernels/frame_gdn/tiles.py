@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -70,10 +68,10 @@ def _turned(x, rotary, rows, inside, first, D: tl.constexpr, CONJUGATE: tl.const
 
 
 @triton.jit
-def _row_of(matrix, inside, a, b, c, d, I: tl.constexpr, TRANSPOSED: tl.constexpr):
-    """Row I of every token's (4,4) matrix times the quadruples of its channels."""
+def _row_of(matrix, inside, a, b, c, d, ROW: tl.constexpr, TRANSPOSED: tl.constexpr):
+    """Row ROW of every token's (4,4) matrix times the quadruples of its channels."""
     step: tl.constexpr = 4 if TRANSPOSED else 1
-    at = matrix + (I if TRANSPOSED else 4 * I)
+    at = matrix + (ROW if TRANSPOSED else 4 * ROW)
     total = tl.load(at, mask=inside, other=0.0)[:, None] * a
     total += tl.load(at + step, mask=inside, other=0.0)[:, None] * b
     total += tl.load(at + 2 * step, mask=inside, other=0.0)[:, None] * c
@@ -82,7 +80,8 @@ def _row_of(matrix, inside, a, b, c, d, I: tl.constexpr, TRANSPOSED: tl.constexp
 
 @triton.jit
 def _in_ray(
-    x, matrix, rotary, matrix_rows, rows, inside, first, D: tl.constexpr, TRANSPOSED: tl.constexpr, CONJUGATE: tl.constexpr
+    x, matrix, rotary, matrix_rows, rows, inside, first,
+    D: tl.constexpr, TRANSPOSED: tl.constexpr, CONJUGATE: tl.constexpr,
 ):  # fmt: skip
     n: tl.constexpr = x.shape[0]
     quads: tl.constexpr = x.shape[1] // 4
@@ -99,10 +98,18 @@ def _in_ray(
         sine_0, sine_1 = -sine_0, -sine_1
     matrix += matrix_rows * 16
     first_half = (turns < 0)[None]
-    turned_a = tl.where(first_half, _row_of(matrix, inside, a, b, c, d, 0, TRANSPOSED), a * cosine_0 - b * sine_0)
-    turned_b = tl.where(first_half, _row_of(matrix, inside, a, b, c, d, 1, TRANSPOSED), a * sine_0 + b * cosine_0)
-    turned_c = tl.where(first_half, _row_of(matrix, inside, a, b, c, d, 2, TRANSPOSED), c * cosine_1 - d * sine_1)
-    turned_d = tl.where(first_half, _row_of(matrix, inside, a, b, c, d, 3, TRANSPOSED), c * sine_1 + d * cosine_1)
+    turned_a = tl.where(
+        first_half, _row_of(matrix, inside, a, b, c, d, 0, TRANSPOSED), a * cosine_0 - b * sine_0
+    )
+    turned_b = tl.where(
+        first_half, _row_of(matrix, inside, a, b, c, d, 1, TRANSPOSED), a * sine_0 + b * cosine_0
+    )
+    turned_c = tl.where(
+        first_half, _row_of(matrix, inside, a, b, c, d, 2, TRANSPOSED), c * cosine_1 - d * sine_1
+    )
+    turned_d = tl.where(
+        first_half, _row_of(matrix, inside, a, b, c, d, 3, TRANSPOSED), c * sine_1 + d * cosine_1
+    )
     return tl.reshape(tl.join(tl.join(turned_a, turned_c), tl.join(turned_b, turned_d)), (n, 4 * quads))
 
 
@@ -152,12 +159,6 @@ def dense_rows(x: Tensor) -> Tensor:
 def padded(width: int) -> int:
     """Channels of a tile: a power of two, and enough for a tensor core."""
     return max(16, triton.next_power_of_2(width))
-
-
-def arithmetic(x: Tensor) -> dict[str, Any]:
-    """Type and precision of products of tokens like x: bf16 as it is, fp32 split into three parts."""
-    in_bf16 = x.dtype == torch.bfloat16
-    return {"CAST": tl.bfloat16 if in_bf16 else tl.float32, "PRECISION": "tf32" if in_bf16 else "tf32x3"}
 
 
 def check(*tokens: Tensor) -> None:
