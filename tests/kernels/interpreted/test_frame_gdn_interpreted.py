@@ -36,7 +36,10 @@ def test_output_state_and_gradients_match_the_recurrence(shape, chunks, carried)
     names = ["output", "state", "normaliser"]
     names += [f"gradient of {name}" for name in ("q", "k", "v", "beta", "decay", "state", "normaliser")]
     for name, fast, plain in zip(names, *found, strict=False):
-        assert_close(name, fast, plain, 1e-4 if "gradient" in name else 1e-5)
+        if plain.any():
+            assert_close(name, fast, plain, 1e-4 if "gradient" in name else 1e-5)
+        else:  # one frame without a state before it has nothing that could decay
+            assert not fast.any(), name
 
 
 def test_slices_of_one_projection_are_read_in_place():
