@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a projection to queries or keys in torch. Differentiable; without gradients it works in the memory it has."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def scaled(x: Tensor, factor: Tensor) -> Tensor:
+    """x * factor in the dtype of x, which is overwritten where no gradients are recorded: new memory is slow."""
+    return (x * factor).to(x.dtype) if torch.is_grad_enabled() else x.mul_(factor)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, scale: float = 1.0) -> Tensor:
+    """Over all channels, statistics in fp32; overwrites x where no gradients are recorded."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return scaled(scaled(x, torch.rsqrt(norm.square() / x.shape[-1] + eps)), weight * scale)
+
+
+def rotate(x: Tensor, rotary: Tensor) -> Tensor:
+    """Turn adjacent channel pairs of x (B,T,S,h,d) by rotary (T,S,d/2), in fp32; the result has x's dtype."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotary[:, :, None]).flatten(-2).to(x.dtype)
+
+
+def short_convolution(
+    x: Tensor, taps: Tensor, chunks: Sequence[slice], tail: Tensor | None, crosses_chunks: bool
+) -> Tensor:
+    """A causal filter and its mirror image along frames; arguments as for the package's `prologue`."""
+    reach, given = taps.shape[-1] - 1, 0
+    if tail is not None and crosses_chunks:
+        x, given = torch.cat([tail, x], dim=1), tail.shape[1]
+    before, parts = reach if crosses_chunks else 0, []
+    for chunk in chunks:
+        begin = chunk.start + given
+        first = max(0, begin - before)
+        parts.append(_mirrored(x[:, first : chunk.stop + given], taps)[:, begin - first :])
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _mirrored(x: Tensor, taps: Tensor) -> Tensor:
+    """One chunk and what it sees before it, zeros around."""
+    both = torch.cat([taps, taps[..., :-1].flip(-1)], dim=-1).unsqueeze(-1)
+    images = x.permute(0, 3, 1, 2)  # (B,C,T,S), channels last in memory
+    out = F.conv2d(images, both, padding=(taps.shape[-1] - 1, 0), groups=len(taps))
+    return out.permute(0, 2, 3, 1)
+
+
+def prologue(
+    x: Tensor,
+    weight: Tensor,
+    eps: float,
+    scale: float = 1.0,
+    rectify: bool = False,
+    taps: Tensor | None = None,
+    chunks: Sequence[slice] | None = None,
+    tail: Tensor | None = None,
+    crosses_chunks: bool = True,
+    rotary: Tensor | None = None,
+) -> Tensor:
+    """As the package's `prologue`; without taps and gradients x is overwritten."""
+    if taps is not None:
+        x = short_convolution(x, taps, chunks or [slice(0, x.shape[1])], tail, crosses_chunks)
+    x = rms_norm(x, weight, eps, scale)
+    if rectify:
+        x = F.relu(x, inplace=not torch.is_grad_enabled())
+    if rotary is not None:
+        x = rotate(x.unflatten(-1, (-1, 2 * rotary.shape[-1])), rotary).flatten(3)
+    return x
