@@ -13,7 +13,7 @@ from torch import Tensor
 _CPU_PORTION, _DEVICE_PORTION = 1 << 17, 1 << 26
 
 
-def _portions(x: Tensor) -> list[slice]:
+def portions(x: Tensor) -> list[slice]:
     """Slices of the frame axis of x (B,T,S,h,D) that are worked on at once."""
     frames, portion = x.shape[1], _CPU_PORTION if x.device.type == "cpu" else _DEVICE_PORTION
     step = max(1, portion * frames // x.numel())
@@ -30,7 +30,7 @@ def _rotate(x: Tensor, rotary: Tensor) -> Tensor:
     return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * rotary[:, None]).flatten(-2)
 
 
-def _scan(
+def scan(
     products: Sequence[tuple[Tensor, Tensor]],
     decay: Tensor,
     chunks: Sequence[slice] | None,
@@ -86,7 +86,7 @@ def frame_gdn(
     """
     beta = beta.transpose(2, 3).float().unsqueeze(-1)
     numerators, denominators = [], []
-    for frames in _portions(v):
+    for frames in portions(v):
         keys = _by_head(k[:, frames])
         weighted = (keys * beta[:, frames]).transpose(-1, -2)
         denominators.append((weighted @ keys, weighted.sum(dim=-1, keepdim=True)))
@@ -94,38 +94,12 @@ def frame_gdn(
         weighted = (keys * beta[:, frames]).transpose(-1, -2)
         numerators.append((weighted @ keys, weighted @ _by_head(v[:, frames])))
     of_values, of_ones = start or (None, None)
-    numerator, of_values = _scan(numerators, decay, chunks, of_values)
-    denominator, of_ones = _scan(denominators, decay, chunks, of_ones)
+    numerator, of_values = scan(numerators, decay, chunks, of_values)
+    denominator, of_ones = scan(denominators, decay, chunks, of_ones)
     out = torch.empty_like(v)
-    for frames in _portions(v):
+    for frames in portions(v):
         queries = _by_head(q[:, frames])
         den = queries @ denominator[:, frames]
         num = _rotate(queries, rotary[frames]) @ numerator[:, frames]
         out[:, frames] = (num / (den + 1e-8)).transpose(2, 3)
     return out, (of_values, of_ones)
-
-
-def camera_gdn(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    decay: Tensor,
-    chunks: Sequence[slice] | None = None,
-    start: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The same recurrence without rotation and denominator, for q, k, v already in ray coordinates.
-
-    `start` and the returned state are the numerator (B,h,D,D) alone.
-    """
-    beta = beta.transpose(2, 3).float().unsqueeze(-1)
-    products = []
-    for frames in _portions(v):
-        keys = _by_head(k[:, frames])
-        weighted = (keys * beta[:, frames]).transpose(-1, -2)
-        products.append((weighted @ keys, weighted @ _by_head(v[:, frames])))
-    states, last = _scan(products, decay, chunks, start)
-    out = torch.empty_like(v)
-    for frames in _portions(v):
-        out[:, frames] = (_by_head(q[:, frames]) @ states[:, frames]).transpose(2, 3)
-    return out, last

@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from kernels.frame_gdn import camera_gdn, frame_gdn, naive, vectorized
+from kernels.frame_gdn import frame_gdn, naive, vectorized
 
 # batch, frames, tokens of a frame, heads, head width
 SHAPES = [(2, 5, 7, 3, 24), (1, 1, 11, 2, 16), (1, 2, 1, 1, 8), (3, 13, 6, 5, 32), (1, 4, 37, 3, 112)]
@@ -62,16 +62,12 @@ def test_matches_the_recurrence(shape, chunks, portion_elements, carried, nan_fi
     monkeypatch.setattr(vectorized, "_CPU_PORTION", portion_elements)
     q, k, v, beta, decay, rotary = problem(shape)
     for cut in (None, chunks):
-        main_start, camera_start = start_of(shape) if carried else (None, None)
+        main_start = start_of(shape)[0] if carried else None
         out, state = frame_gdn(q, k, v, beta, decay, rotary, cut, main_start)
         plain, plain_state = naive.frame_gdn(q, k, v, beta, decay, rotary, cut, main_start)
         assert_close("main", out, plain, 1e-5)
         assert_close("main state", state[0], plain_state[0], 1e-5)
         assert_close("main normalizer", state[1], plain_state[1], 1e-5)
-        out, state = camera_gdn(q, k, v, beta, decay, cut, camera_start)
-        plain, plain_state = naive.camera_gdn(q, k, v, beta, decay, cut, camera_start)
-        assert_close("camera", out, plain, 1e-5)
-        assert_close("camera state", state, plain_state, 1e-5)
 
 
 def test_chunk_by_chunk_equals_one_call_and_leaves_the_given_state_alone():
@@ -79,8 +75,7 @@ def test_chunk_by_chunk_equals_one_call_and_leaves_the_given_state_alone():
     q, k, v, beta, decay, rotary = problem(shape)
     chunks = slices(4, 7, 10, 13)
     whole, _ = frame_gdn(q, k, v, beta, decay, rotary, chunks)
-    whole_camera, _ = camera_gdn(q, k, v, beta, decay, chunks)
-    state = camera_state = None
+    state = None
     for chunk in chunks:
         part = [x[:, chunk] for x in (q, k, v, beta, decay)]
         given = None if state is None else [x.clone() for x in state]
@@ -88,8 +83,6 @@ def test_chunk_by_chunk_equals_one_call_and_leaves_the_given_state_alone():
         assert_close(f"main of frames {chunk.start}..", out, whole[:, chunk], 1e-6)
         if given is not None:
             assert all(torch.equal(a, b) for a, b in zip(state, given, strict=True))
-        out, camera_state = camera_gdn(*part, start=camera_state)
-        assert_close(f"camera of frames {chunk.start}..", out, whole_camera[:, chunk], 1e-6)
         state = after
 
 
@@ -121,20 +114,14 @@ def test_a_query_of_zeros_reads_zero():
 @pytest.mark.parametrize(("shape", "chunks"), list(zip(SHAPES[:3], CHUNKS[:3], strict=True)))
 def test_gradients_match_the_recurrence(shape, chunks):
     *tensors, rotary = problem(shape)
-    (main, normalizer), camera = start_of(shape)
     tensors[0] = tensors[0] + 0.1  # keeps the denominator away from zero
-    cases = {
-        "frame_gdn": ([*tensors, main, normalizer], lambda f, *x: f(*x[:5], rotary, chunks, x[5:])),
-        "camera_gdn": ([*tensors, camera], lambda f, *x: f(*x[:5], chunks, x[5])),
-    }
-    for branch, (given, call) in cases.items():
-        gradients = []
-        for module in (vectorized, naive):
-            leaves = [tensor.clone().requires_grad_() for tensor in given]
-            out, state = call(getattr(module, branch), *leaves)
-            (out.sin().sum() + sum(x.cos().sum() for x in state)).backward()
-            gradients.append([leaf.grad for leaf in leaves])
-        names = ["q", "k", "v", "beta", "decay", "state", "normalizer"]
-        for name, fast, plain in zip(names, *gradients, strict=False):
-            if plain.norm() > 0:
-                assert_close(f"{branch} gradient of {name}", fast, plain, 1e-4)
+    gradients = []
+    for module in (vectorized, naive):
+        leaves = [tensor.clone().requires_grad_() for tensor in (*tensors, *start_of(shape)[0])]
+        out, state = module.frame_gdn(*leaves[:5], rotary, chunks, leaves[5:])
+        (out.sin().sum() + sum(x.cos().sum() for x in state)).backward()
+        gradients.append([leaf.grad for leaf in leaves])
+    names = ["q", "k", "v", "beta", "decay", "state", "normalizer"]
+    for name, fast, plain in zip(names, *gradients, strict=True):
+        if plain.norm() > 0:
+            assert_close(f"gradient of {name}", fast, plain, 1e-4)
