@@ -83,13 +83,19 @@ class GatedDeltaAttention(DualAttention):
 
     def forward(self, x: Tensor, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool) -> Tensor:
         """x (B,T,S,C) -> (B,T,S,C). Reads the carry, None for a clip's beginning; writes it if `save`."""
+        return self._combined(x, *self.branches(x, shared, carry, save))
+
+    def branches(
+        self, x: Tensor, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Main and camera attention, (B,T,S,h,D) each, the camera's None without rays; as `forward` takes them."""
         beta = self.beta_proj(x).sigmoid()
         rate = self.gate_proj(x.mean(dim=2)).float() + self.dt_bias.float()
         decay = torch.exp(-self.A_log.float().exp() * F.softplus(rate))
         gates = beta, decay
         main = self._main(x, gates, shared, carry, save)
         camera = None if shared.rays is None else self._camera(x, gates, shared, carry, save)
-        return self._combined(x, main, camera)
+        return main, camera
 
     def _key_scale(self, x: Tensor) -> float:
         return (x.shape[-1] // self.num_heads) ** -0.5 * x.shape[2] ** -0.5
