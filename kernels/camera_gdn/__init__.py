@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..devices import triton_path
 from . import vectorized
-from .vectorized import shortened, transformed
+from .ucpe import renormalized, transformed
 
-__all__ = ["camera_gdn", "path", "shortened", "transformed"]
+__all__ = ["camera_gdn", "path", "renormalized", "transformed"]
 
 
 def path(device: torch.device | str) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,7 @@ from kernels.camera_gdn import transformed
 _FLOOR = 1e-6
 
 
-@dataclass(frozen=True)
-class RayTransforms:
+class RayTransforms(NamedTuple):
     """What the camera branches of all blocks share, fp32.
 
     Attributes:
