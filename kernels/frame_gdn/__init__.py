@@ -15,9 +15,8 @@ from torch import Tensor
 
 from ..devices import triton_path
 from . import vectorized
-from .vectorized import camera_gdn
 
-__all__ = ["camera_gdn", "frame_gdn", "path"]
+__all__ = ["frame_gdn", "path"]
 
 
 def path(device: torch.device | str) -> tuple[str, str]:

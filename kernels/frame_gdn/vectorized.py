@@ -13,51 +13,62 @@ from torch import Tensor
 _CPU_PORTION, _DEVICE_PORTION = 1 << 17, 1 << 26
 
 
-def _portions(x: Tensor) -> list[slice]:
+def portions(x: Tensor) -> list[slice]:
     """Slices of the frame axis of x (B,T,S,h,D) that are worked on at once."""
     frames, portion = x.shape[1], _CPU_PORTION if x.device.type == "cpu" else _DEVICE_PORTION
     step = max(1, portion * frames // x.numel())
     return [slice(start, start + step) for start in range(0, frames, step)]
 
 
-def _by_head(x: Tensor) -> Tensor:
-    """(B,T,S,h,D) -> fp32 (B,T,h,S,D)."""
-    return x.transpose(2, 3).float()
+def products(keys: Tensor, values: Tensor, beta: Tensor, decay: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """How each frame changes the state: G -> transition G + update, key axis first.
+
+    keys (B,t,S,h,D), values (B,t,S,h,E), beta (B,t,S,h), decay (B,t,h), all fp32
+    -> for each frame transition (B,h,D,D) = decay (1 - keys^T beta keys) and update (B,h,D,E) = keys^T beta values.
+    """
+    weighted = (keys * beta[..., None]).transpose(2, 3).transpose(-1, -2)
+    transition = (weighted @ keys.transpose(2, 3)).mul_(-decay[..., None, None])
+    transition.diagonal(dim1=-2, dim2=-1).add_(decay[..., None])
+    update = weighted @ values.transpose(2, 3)
+    return list(zip(transition.unbind(1), update.unbind(1), strict=True))
 
 
-def _rotate(x: Tensor, rotary: Tensor) -> Tensor:
-    """x (B,T,h,S,D), rotary (T,S,D/2)."""
-    return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * rotary[:, None]).flatten(-2)
-
-
-def _scan(
-    products: Sequence[tuple[Tensor, Tensor]],
-    decay: Tensor,
-    chunks: Sequence[slice] | None,
-    start: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+def scan(
+    frames: list[tuple[Tensor, Tensor]], chunks: Sequence[slice] | None, start: Tensor | None
+) -> tuple[list[Tensor], Tensor]:
     """Forward (inclusive) plus backward (exclusive, within its chunk) state of every frame, and the last forward one.
 
-    products: gram (B,t,h,D,D), symmetric, and update (B,t,h,D,E) of a few frames at a time; decay (B,T,h);
-    start (B,h,D,E). Returns (B,T,h,D,E) and (B,h,D,E), key axis first: G_t = g_t (G - gram_t G) + update_t.
+    frames: transition (B,h,D,D) and update (B,h,D,E) of each; start (B,h,D,E) or None for zeros.
+    Returns T states (B,h,D,E) and one.
     """
-    gram = [frame for portion, _ in products for frame in portion.unbind(1)]
-    update = [frame for _, portion in products for frame in portion.unbind(1)]
-    decay = decay[..., None, None].unbind(1)
 
     def step(state: Tensor, t: int) -> Tensor:
-        return torch.addcmul(update[t], decay[t], state - gram[t] @ state)
+        transition, update = frames[t]
+        flat = (x.flatten(0, 1) for x in (update, transition, state))
+        return torch.baddbmm(*flat).view_as(update)
 
-    total = [update[0] if start is None else step(start, 0)]
-    for t in range(1, len(update)):
+    total = [frames[0][1] if start is None else step(start, 0)]
+    for t in range(1, len(frames)):
         total.append(step(total[-1], t))
     last = total[-1]
-    for chunk in chunks or [slice(0, len(update))]:
-        state = torch.zeros_like(update[0])
+    for chunk in chunks or [slice(0, len(frames))]:
+        state = None
         for t in reversed(range(chunk.start + 1, chunk.stop)):
-            state = step(state, t)
+            state = frames[t][1] if state is None else step(state, t)
             total[t - 1] = total[t - 1] + state
-    return torch.stack(total, dim=1), last
+    return total, last
+
+
+def read(queries: Tensor, states: list[Tensor]) -> Tensor:
+    """queries (B,t,S,h,D) and a state (B,h,D,E) for each of their frames -> (B,t,S,h,E), heads outermost in memory."""
+    return (queries.transpose(2, 3) @ torch.stack(states, dim=1)).transpose(2, 3)
+
+
+def turned(x: Tensor, rotary: Tensor) -> Tensor:
+    """Adjacent channel pairs of x (B,t,S,h,D) fp32, turned by rotary (t,S,D/2) complex64."""
+    return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * rotary[:, :, None]).flatten(
+        -2
+    )
 
 
 def frame_gdn(
@@ -84,48 +95,18 @@ def frame_gdn(
     Returns:
         (B,T,S,h,D) in v's dtype, and the state after frame T - 1, like `start`.
     """
-    beta = beta.transpose(2, 3).float().unsqueeze(-1)
-    numerators, denominators = [], []
-    for frames in _portions(v):
-        keys = _by_head(k[:, frames])
-        weighted = (keys * beta[:, frames]).transpose(-1, -2)
-        denominators.append((weighted @ keys, weighted.sum(dim=-1, keepdim=True)))
-        keys = _rotate(keys, rotary[frames])
-        weighted = (keys * beta[:, frames]).transpose(-1, -2)
-        numerators.append((weighted @ keys, weighted @ _by_head(v[:, frames])))
+    numerator, denominator = [], []
+    for frames in portions(v):
+        keys, gates = k[:, frames].float(), (beta[:, frames].float(), decay[:, frames])
+        denominator += products(keys, torch.ones_like(keys[..., :1]), *gates)
+        numerator += products(turned(keys, rotary[frames]), v[:, frames].float(), *gates)
     of_values, of_ones = start or (None, None)
-    numerator, of_values = _scan(numerators, decay, chunks, of_values)
-    denominator, of_ones = _scan(denominators, decay, chunks, of_ones)
+    numerator, of_values = scan(numerator, chunks, of_values)
+    denominator, of_ones = scan(denominator, chunks, of_ones)
     out = torch.empty_like(v)
-    for frames in _portions(v):
-        queries = _by_head(q[:, frames])
-        den = queries @ denominator[:, frames]
-        num = _rotate(queries, rotary[frames]) @ numerator[:, frames]
-        out[:, frames] = (num / (den + 1e-8)).transpose(2, 3)
+    for frames in portions(v):
+        queries = q[:, frames].float()
+        den = read(queries, denominator[frames])
+        num = read(turned(queries, rotary[frames]), numerator[frames])
+        out[:, frames] = num / (den + 1e-8)
     return out, (of_values, of_ones)
-
-
-def camera_gdn(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    decay: Tensor,
-    chunks: Sequence[slice] | None = None,
-    start: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The same recurrence without rotation and denominator, for q, k, v already in ray coordinates.
-
-    `start` and the returned state are the numerator (B,h,D,D) alone.
-    """
-    beta = beta.transpose(2, 3).float().unsqueeze(-1)
-    products = []
-    for frames in _portions(v):
-        keys = _by_head(k[:, frames])
-        weighted = (keys * beta[:, frames]).transpose(-1, -2)
-        products.append((weighted @ keys, weighted @ _by_head(v[:, frames])))
-    states, last = _scan(products, decay, chunks, start)
-    out = torch.empty_like(v)
-    for frames in _portions(v):
-        out[:, frames] = (_by_head(q[:, frames]) @ states[:, frames]).transpose(2, 3)
-    return out, last

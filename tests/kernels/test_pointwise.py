@@ -8,7 +8,7 @@ from kernels import gated_unit, modulation, qk_prologue
 from kernels.gated_unit import naive as gates
 from kernels.modulation import naive as modulations
 from kernels.qk_prologue import naive as prologues
-from tests.kernels.test_frame_gdn import assert_close, slices
+from tests.kernel_comparison import assert_close, slices
 
 
 def randn(*shape, seed=0):

@@ -10,14 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels.frame_gdn import camera_gdn, frame_gdn
+from kernels.camera_gdn import camera_gdn, renormalized
+from kernels.frame_gdn import frame_gdn
 
 from .carry import GatedDeltaCarry, KeyWindow, SoftmaxCarry, read
 from .conditioning import Conditioning, TextKeys
 from .config import Stage1Config
 from .layers import RMSNorm, TemporalShortConv, rectified
 from .rotary import rotate
-from .ucpe import RayTransforms, renormalized
+from .ucpe import RayTransforms
 
 Gates = tuple[Tensor, Tensor]  # beta (B,T,S,h), decay (B,T,h)
 
@@ -55,15 +56,6 @@ class DualAttention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1))
 
-    def _in_ray_coordinates(
-        self, q: Tensor, k: Tensor, v: Tensor, rays: RayTransforms
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the camera branch, (B,T,S,h,D) each."""
-        encoded = rays.encode_query(q), rays.encode_key_or_value(k), rays.encode_key_or_value(v)
-        if not self.renormalize:
-            return encoded
-        return tuple(renormalized(ray, plain) for ray, plain in zip(encoded, (q, k, v), strict=True))
-
     def _combined(self, x: Tensor, main: Tensor, camera: Tensor | None) -> Tensor:
         total = main.flatten(3)
         if camera is not None:
@@ -83,13 +75,19 @@ class GatedDeltaAttention(DualAttention):
 
     def forward(self, x: Tensor, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool) -> Tensor:
         """x (B,T,S,C) -> (B,T,S,C). Reads the carry, None for a clip's beginning; writes it if `save`."""
+        return self._combined(x, *self.branches(x, shared, carry, save))
+
+    def branches(
+        self, x: Tensor, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Main and camera attention, (B,T,S,h,D) each, the camera's None without rays; as `forward` takes them."""
         beta = self.beta_proj(x).sigmoid()
         rate = self.gate_proj(x.mean(dim=2)).float() + self.dt_bias.float()
         decay = torch.exp(-self.A_log.float().exp() * F.softplus(rate))
         gates = beta, decay
         main = self._main(x, gates, shared, carry, save)
         camera = None if shared.rays is None else self._camera(x, gates, shared, carry, save)
-        return self._combined(x, main, camera)
+        return main, camera
 
     def _key_scale(self, x: Tensor) -> float:
         return (x.shape[-1] // self.num_heads) ** -0.5 * x.shape[2] ** -0.5
@@ -115,7 +113,6 @@ class GatedDeltaAttention(DualAttention):
     def _camera(
         self, x: Tensor, gates: Gates, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool
     ) -> Tensor:
-        rays, (beta, decay) = shared.rays, gates
         q = self._split(rectified(self.q_norm_cam(self.q_proj_cam(x))))
         k = self.k_proj_cam(x)
         tail = None if carry is None else carry.camera_key_tail
@@ -124,16 +121,11 @@ class GatedDeltaAttention(DualAttention):
             _append(carry.camera_key_tail, k)
         k = self._split(rectified(self.k_norm_cam(convolved, self._key_scale(x))))
         v = self._split(self.v_proj_cam(x))
-        q_ray, k_ray, v_ray = self._in_ray_coordinates(q, k, v, rays)
-        # A distant camera centre lengthens the keys; beta shrinks so that the recurrence stays stable.
-        length, ray_length = k.norm(dim=-1).clamp(min=1e-6), k_ray.norm(dim=-1).clamp(min=1e-6)
-        inflation = (ray_length / length).square().mean(dim=2, keepdim=True)
-        beta = beta / inflation.clamp(min=1)
         start = None if carry is None else read(carry.camera)
-        out, state = camera_gdn(q_ray, k_ray, v_ray, beta, decay, shared.chunks, start)
+        out, state = camera_gdn(q, k, v, *gates, shared.rays, shared.chunks, start, self.renormalize)
         if save:
             carry.camera.copy_(state.detach())
-        return rays.decode(out)
+        return out
 
 
 def _append(tail: Tensor, x: Tensor) -> None:
@@ -158,7 +150,7 @@ class SoftmaxAttention(DualAttention):
         main = self._attend(q, k, v, self.main_scale, shared.chunks, windows[0], save)
         if shared.rays is None:
             return self._combined(x, main, None)
-        q, k, v = self._in_ray_coordinates(*self._camera_heads(x), shared.rays)
+        q, k, v = self._in_ray_coordinates(x, shared.rays)
         camera = self._attend(q, k, v, self.camera_scale, shared.chunks, windows[1], save)
         return self._combined(x, main, shared.rays.decode(camera))
 
@@ -167,10 +159,13 @@ class SoftmaxAttention(DualAttention):
         q = rotate(self._split(self.q_norm(q)), rotary)
         return q, rotate(self._split(self.k_norm(k)), rotary), self._split(v)
 
-    def _camera_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q = self._split(self.q_norm_cam(self.q_proj_cam(x)))
-        k = self._split(self.k_norm_cam(self.k_proj_cam(x)))
-        return q, k, self._split(self.v_proj_cam(x))
+    def _in_ray_coordinates(self, x: Tensor, rays: RayTransforms) -> tuple[Tensor, Tensor, Tensor]:
+        plain = self.q_norm_cam(self.q_proj_cam(x)), self.k_norm_cam(self.k_proj_cam(x)), self.v_proj_cam(x)
+        q, k, v = (self._split(tensor) for tensor in plain)
+        encoded = rays.encode_query(q), rays.encode_key_or_value(k), rays.encode_key_or_value(v)
+        if not self.renormalize:
+            return encoded
+        return tuple(renormalized(ray, plain) for ray, plain in zip(encoded, (q, k, v), strict=True))
 
     def _attend(
         self,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kernels.qk_prologue import fused, naive
-from tests.kernels.test_frame_gdn import assert_close, slices
+from tests.kernel_comparison import assert_close, slices
 
 
 def randn(*shape, seed=0):
