@@ -155,12 +155,16 @@ class ShardWriter:
     def __init__(self, folder: Path, info: DatasetInfo, shard_bytes: int = SHARD_BYTES) -> None:
         self.folder, self._shard_bytes = folder, shard_bytes
         if folder.is_dir() and not (folder / INFO_NAME).exists() and any(folder.iterdir()):
-            raise ProtocolError(f"{folder} holds other files and is no dataset; name an empty or a new folder.")
+            raise ProtocolError(
+                f"{folder} holds other files and is no dataset; name an empty or a new folder."
+            )
         self._unpacked = folder / "unpacked"
         self._unpacked.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".lock")
         if not self._lock.acquire(f"process {os.getpid()}"):
-            raise ProtocolError(f"Another process writes the dataset {folder} ({self._lock.note()}); wait for it.")
+            raise ProtocolError(
+                f"Another process writes the dataset {folder} ({self._lock.note()}); wait for it."
+            )
         try:
             self.info = self._begun(info)
             self._recover()
