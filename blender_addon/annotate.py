@@ -21,6 +21,7 @@ from ..backend.protocol.annotation import (
     clip_starts,
     too_short,
 )
+from ..backend.protocol.clip_filter import why_unfit
 from . import camera as cameras
 from .depth_pass import exr_settings, read_depth
 from .plain_render import Setting, overridden, plain_render, png_settings
@@ -65,7 +66,7 @@ def ranges_of_shots(scene: Scene, shots: list[SANAWM_PG_shot], summary: Summary)
         try:
             camera = cameras.shot_camera(scene, shot.camera, start, end)
         except ProtocolError as error:
-            summary.left_out[_plain(shot.code)] = str(error)
+            _leave_out(summary, _plain(shot.code), error)
             continue
         yield FilmedRange(_plain(shot.code), camera, start, end, shot.prompt_in_full())
 
@@ -116,10 +117,13 @@ def annotate(
         try:
             clips = list(_clips(scene, view_layer, filmed, settings))
         except ProtocolError as error:
-            summary.left_out[filmed.name] = str(error)
-            print(f"{filmed.name} is left out: {error}", file=sys.stderr)
+            _leave_out(summary, filmed.name, error)
             continue
         for name, frame_start, path in clips:
+            reason = why_unfit(path)
+            if reason:
+                _leave_out(summary, name, reason)
+                continue
             clip = AnnotatedClip(settings.folder / name)
             if not clip.is_finished:
                 with playhead_kept(scene):
@@ -180,6 +184,11 @@ def _render(
                 result.save_render(str(clip.rgb(sample)), scene=scene)
             clip.save_depth(sample, read_depth(passes) * metres)
             passes.unlink()
+
+
+def _leave_out(summary: Summary, name: str, reason: object) -> None:
+    summary.left_out[name] = str(reason)
+    print(f"{name} is left out: {reason}", file=sys.stderr)
 
 
 def _size_settings(scene: Scene, size: tuple[int, int]) -> list[Setting]:

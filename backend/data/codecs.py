@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The codecs that a dataset's latents may be of: the embedded linear one, and the LTX-2 video autoencoder if it is there."""
+"""The codecs that latents may be of: the embedded linear one, and the LTX-2 video autoencoder where it is installed."""
 
 from __future__ import annotations
 
@@ -136,8 +136,8 @@ def check_size(size: tuple[int, int], codec: Codec | None) -> None:
     if any(side < 32 or side % stride for side in size):
         near = " x ".join(str(max(round(side / stride), -(-32 // stride)) * stride) for side in size)
         raise ProtocolError(
-            f"Clips of {size[0]} x {size[1]} pixels do not fit: both sides must be multiples of {stride} and at least 32; "
-            f"{near} would do."
+            f"Clips of {size[0]} x {size[1]} pixels do not fit: both sides must be multiples of {stride} and at least "
+            f"32; {near} would do."
         )
 
 

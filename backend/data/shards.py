@@ -24,7 +24,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -222,7 +221,8 @@ class ShardWriter:
         if different:
             listed = "; ".join(f"{name} is {found[name]} there and {wanted[name]} here" for name in different)
             raise ProtocolError(
-                f"The dataset {self.folder} was begun with other settings ({listed}); use the same ones or another folder."
+                f"The dataset {self.folder} was begun with other settings ({listed}); use the same ones or another "
+                "folder."
             )
         return there
 
