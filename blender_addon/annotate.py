@@ -146,7 +146,7 @@ def _clips(
         for start in starts:
             frame = filmed.frame_start + start * scene_fps(scene) / limits.FPS
             path = cameras.export_camera(scene, view_layer, filmed.camera, frame, settings.frames)
-            yield f"{filmed.name}-{start:05d}", frame, path
+            yield f"{filmed.name}-f{_short(frame)}", frame, path
 
 
 def _render(
@@ -215,6 +215,11 @@ def _record(
         "blender": bpy.app.version_string,
     }
     return ClipRecord(filmed.caption, origin)
+
+
+def _short(frame: float) -> str:
+    """A scene frame as a part of a name: 122_5 for 122.5."""
+    return f"{frame:.3f}".rstrip("0").rstrip(".").replace(".", "_")
 
 
 def _plain(name: str) -> str:

@@ -30,6 +30,8 @@ class BlenderSettings:
         frames: of each clip, 8k + 1.
         size: (width, height) in pixels.
         depth: whether the clips have depth.
+        cameras: by name; empty for the shots of each file's list, or else every camera.
+        range: first and last scene frame; None for the scene's.
     """
 
     program: str
@@ -38,6 +40,8 @@ class BlenderSettings:
     frames: int
     size: tuple[int, int]
     depth: bool
+    cameras: tuple[str, ...] = ()
+    range: tuple[int, int] | None = None
 
     def record(self) -> dict[str, Any]:
         """For the dataset's record, which has size and frames already."""
@@ -83,6 +87,10 @@ def _words(folder: Path, settings: BlenderSettings) -> list[str]:
     width, height = settings.size
     words = ["annotate", "--out", str(folder.absolute()), "--size", f"{width}x{height}"]
     words += ["--frames", str(settings.frames), "--engine", settings.engine]
+    for camera in settings.cameras:
+        words += ["--camera", camera]
+    if settings.range:
+        words += ["--range", *map(str, settings.range)]
     return words + (["--samples", str(settings.samples)] if settings.samples else [])
 
 

@@ -75,6 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--samples", type=_natural, default=0, metavar="N", help="of Cycles; default: the scene's"
     )
+    added.add_argument(
+        "--camera",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="once for each; default: the shots of the file's list, or else every camera",
+    )
+    added.add_argument(
+        "--range", type=int, nargs=2, metavar=("START", "END"), help="scene frames; default: the scene's"
+    )
     _add_making(added, size=(640, 352))
     _add_depth(added)
 
@@ -142,12 +152,14 @@ def _blockout(arguments: argparse.Namespace) -> int:
 
 def _blender(arguments: argparse.Namespace) -> int:
     settings = BlenderSettings(
-        arguments.blender,
-        arguments.engine,
-        arguments.samples,
-        arguments.frames,
-        arguments.size,
-        not arguments.no_depth,
+        program=arguments.blender,
+        engine=arguments.engine,
+        samples=arguments.samples,
+        frames=arguments.frames,
+        size=arguments.size,
+        depth=not arguments.no_depth,
+        cameras=tuple(arguments.camera),
+        range=arguments.range,
     )
     for file in arguments.files:
         program_for(settings.program, file)

@@ -20,6 +20,7 @@ from ..protocol.weights_licences import unaccepted
 from ..weights.embedded import FOLDER as EMBEDDED
 
 NO_CODEC = "none"
+LEAST_SIDE_PX = 32
 CODECS = (NO_CODEC, "linear", "ltx2")
 
 
@@ -133,11 +134,12 @@ def check_size(size: tuple[int, int], codec: Codec | None) -> None:
         ProtocolError: a side is not a multiple of what the codec needs.
     """
     stride = codec.stride if codec else 2
-    if any(side < 32 or side % stride for side in size):
-        near = " x ".join(str(max(round(side / stride), -(-32 // stride)) * stride) for side in size)
+    least = max(LEAST_SIDE_PX, 2 * stride)  # an autoencoder reflects its latents at their borders
+    if any(side < least or side % stride for side in size):
+        near = " x ".join(str(max(round(side / stride) * stride, least)) for side in size)
         raise ProtocolError(
             f"Clips of {size[0]} x {size[1]} pixels do not fit: both sides must be multiples of {stride} and at least "
-            f"32; {near} would do."
+            f"{least}; {near} would do."
         )
 
 

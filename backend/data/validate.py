@@ -19,7 +19,7 @@ from .codecs import NO_CODEC, Codec
 from .shards import DatasetInfo, ShardReader, StoredClip, shard_files
 
 REJECTED_NAME = "rejected.json"
-# A picture whose values spread less than this, of 255, shows nothing.
+# A picture whose channels spread less than this, of 255, shows nothing.
 LEAST_SPREAD = 2.0
 
 
@@ -145,7 +145,7 @@ def _problems(clip: StoredClip, info: DatasetInfo, codec: Codec | None) -> Itera
             yield f"Its latents are {_described(latents)}, and do not fit {width} x {height} pixels."
             return
         first = codec.decode(latents[:, :1])[0] if codec else None
-    if first is not None and first.std() < LEAST_SPREAD:
+    if first is not None and first.std((0, 1)).max() < LEAST_SPREAD:
         yield f"Its first frame is one even colour ({', '.join(str(round(c)) for c in first.mean((0, 1)))})."
     if clip.depth is not None:
         yield from _shape("depth", clip.depth, (frames, height, width), torch.float16)

@@ -2,11 +2,21 @@
 """Blender as annotator: what it writes agrees with the scene, pixel by pixel."""
 
 import importlib
+import json
 import math
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import bpy
 import numpy as np
 import pytest
+
+from tools import package
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SIZE, FRAMES = (96, 64), 9
 CUBE = (0.4, 5.0, 1.2)  # of side 2
@@ -83,7 +93,7 @@ def test_every_pixel_unprojects_onto_the_cube(stage, addon, protocol, tmp_path, 
 
     annotation = importlib.import_module(f"{protocol.__name__}.annotation")
     summary = annotation.Summary.load(tmp_path / "out")
-    assert summary.clips == ["Left_Cam-00000", "Right-00000"] and list(summary.left_out) == ["Flat"]
+    assert summary.clips == ["Left_Cam-f1", "Right-f1"] and list(summary.left_out) == ["Flat"]
     for name in summary.clips:
         clip = annotation.AnnotatedClip(tmp_path / "out" / name)
         assert clip.record().caption == "a cube in the void"
@@ -138,7 +148,7 @@ def test_it_goes_on_where_it_was_stopped(stage, addon, protocol, tmp_path, monke
     ]
     with pytest.raises(KeyboardInterrupt):
         addon("command_line").main(argv)
-    assert not (tmp_path / "out" / "Right-00000" / "clip.json").exists()
+    assert not (tmp_path / "out" / "Right-f1" / "clip.json").exists()
     assert addon("command_line").main(argv) == 0
     assert len(reads) == 4 + 6, "the three finished pictures are not rendered again"
     assert addon("command_line").main(argv) == 0
@@ -154,7 +164,35 @@ def test_shots_of_the_list_are_filmed_over_their_own_ranges(stage, addon, tmp_pa
     assert addon("command_line").main(argv) == 1
     said = capfd.readouterr()
     assert "020 is left out: It gives 1 frames at 16 fps, and a clip needs 9." in said.err
-    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["010-00000", "annotations.json"]
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["010-f1", "annotations.json"]
+
+
+def test_from_the_shell_a_file_becomes_a_dataset(stage, backend_python, tmp_path):
+    """`python -m backend data blender FILE`, and again, which renders nothing."""
+    program = shlex.join([sys.executable, str(ROOT / "tests" / "blender_program.py")])
+    (tmp_path / "blender").write_text(f'#!/bin/sh\nexec {program} "$@"\n')
+    (tmp_path / "blender").chmod(0o755)
+    variables = os.environ | {
+        "SANA_WM_ZIP": str(package.build_zip(ROOT, tmp_path / "dist")),
+        "SANA_WM_BACKEND": str(ROOT / ".env" / "backend"),
+        "BLENDER_USER_RESOURCES": str(tmp_path / "user"),
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [str(backend_python), "-m", "backend", "data", "blender", bpy.data.filepath, "--frames", "9"]
+    command += ["--size", "96x64", "--blender", str(tmp_path / "blender"), "--out", str(tmp_path / "set")]
+    made = []
+    for _ in range(2):
+        done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        report = json.loads((tmp_path / "set" / "report.json").read_text())
+        assert report["is_sound"] and report["figures"]["clips"] == 2
+        assert [(entry["name"], "orthographic" in entry["reason"]) for entry in report["rejected"]] == [
+            ("stage-Flat", True)
+        ]
+        made.append(done.stdout.count("kept"))
+    assert made == [2, 0]
+    assert (tmp_path / "set" / "sheets" / "000.png").exists()
+    assert not list((tmp_path / "set" / "blender").rglob("*.png")), "the pictures have left"
 
 
 @pytest.mark.parametrize(
