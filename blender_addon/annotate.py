@@ -59,8 +59,9 @@ class FilmedRange:
     caption: str
 
 
-def ranges_of_shots(scene: Scene, shots: list[SANAWM_PG_shot], summary: Summary) -> Iterator[FilmedRange]:
+def ranges_of_shots(scene: Scene, shots: list[SANAWM_PG_shot], summary: Summary) -> list[FilmedRange]:
     """The cameras and ranges of listed shots; those without a camera are left out."""
+    ranges = []
     for shot in shots:
         start, end = shot.range_of(scene)
         try:
@@ -68,12 +69,11 @@ def ranges_of_shots(scene: Scene, shots: list[SANAWM_PG_shot], summary: Summary)
         except ProtocolError as error:
             _leave_out(summary, _plain(shot.code), error)
             continue
-        yield FilmedRange(_plain(shot.code), camera, start, end, shot.prompt_in_full())
+        ranges.append(FilmedRange(_plain(shot.code), camera, start, end, shot.prompt_in_full()))
+    return ranges
 
 
-def ranges_of_cameras(
-    scene: Scene, names: list[str], frames: tuple[int, int] | None
-) -> Iterator[FilmedRange]:
+def ranges_of_cameras(scene: Scene, names: list[str], frames: tuple[int, int] | None) -> list[FilmedRange]:
     """Cameras of the scene by name, or all of them, each over the same range.
 
     Raises:
@@ -87,21 +87,21 @@ def ranges_of_cameras(
             f"The scene {scene.name} has no camera {', '.join(missing) or 'to film'}; {there}."
         )
     start, end = frames or (scene.frame_start, scene.frame_end)
-    taken: set[str] = set()
+    ranges: dict[str, FilmedRange] = {}
     for name in names or sorted(found):
         label = plain = _plain(name)
         number = 1
-        while label in taken:
+        while label in ranges:
             number += 1
             label = f"{plain}_{number}"
-        taken.add(label)
-        yield FilmedRange(label, found[name], start, end, scene.sana_wm.prompt_in_full())
+        ranges[label] = FilmedRange(label, found[name], start, end, scene.sana_wm.prompt_in_full())
+    return list(ranges.values())
 
 
 def annotate(
     scene: Scene,
     view_layer: ViewLayer,
-    ranges: Iterator[FilmedRange],
+    ranges: list[FilmedRange],
     settings: AnnotationSettings,
     summary: Summary,
 ) -> None:

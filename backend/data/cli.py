@@ -227,7 +227,7 @@ def _check_and_show(folder: Path, codec: Codec | None) -> int:
     report = validate(folder, codec)
     report.save(folder)
     print(report.in_words(folder), end="")
-    if not report.figures["clips"]:
+    if not report.figures.get("clips"):
         print("No clip was taken.", file=sys.stderr)
         return 1
     for path in write_sheets(folder, codec, SHEET_CLIPS):

@@ -35,7 +35,7 @@ SCHEMA_VERSION = 1
 SHARD_BYTES = 256_000_000
 INFO_NAME = "dataset.json"
 _SHARD = re.compile(r"(\d{5,})\.safetensors")
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from . import atomic
-from .camera_path import CameraPath
+from .camera_path import FPS, CameraPath
 from .errors import ProtocolError
 from .limits import MAX_FRAMES, TEMPORAL_STRIDE
 from .records import from_record
@@ -129,7 +129,8 @@ def too_short(samples: int, clip_frames: int) -> str:
     """The sentence for a range that gives no clip."""
     longest = TEMPORAL_STRIDE * ((samples - 1) // TEMPORAL_STRIDE) + 1
     remedy = f"; --frames {longest} would do" if longest > TEMPORAL_STRIDE else ""
-    return f"It gives {samples} frames at 16 fps, and a clip needs {clip_frames}{remedy}."
+    frames = "1 frame" if samples == 1 else f"{samples} frames"
+    return f"It gives {frames} at {FPS} fps, and a clip needs {clip_frames}{remedy}."
 
 
 def size_argument(text: str) -> tuple[int, int]:
