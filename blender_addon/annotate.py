@@ -61,16 +61,20 @@ class FilmedRange:
 
 def ranges_of_shots(scene: Scene, shots: list[SANAWM_PG_shot], summary: Summary) -> list[FilmedRange]:
     """The cameras and ranges of listed shots; those without a camera are left out."""
-    ranges = []
+    ranges: dict[str, FilmedRange] = {}
     for shot in shots:
+        label = _plain(shot.code)
+        if label in ranges:
+            _leave_out(summary, label, "another shot has this code; give each its own.")
+            continue
         start, end = shot.range_of(scene)
         try:
             camera = cameras.shot_camera(scene, shot.camera, start, end)
         except ProtocolError as error:
-            _leave_out(summary, _plain(shot.code), error)
+            _leave_out(summary, label, error)
             continue
-        ranges.append(FilmedRange(_plain(shot.code), camera, start, end, shot.prompt_in_full()))
-    return ranges
+        ranges[label] = FilmedRange(label, camera, start, end, shot.prompt_in_full())
+    return list(ranges.values())
 
 
 def ranges_of_cameras(scene: Scene, names: list[str], frames: tuple[int, int] | None) -> list[FilmedRange]:
