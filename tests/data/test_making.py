@@ -51,7 +51,7 @@ def test_latents_show_what_was_rendered(made):
 def test_depth_and_poses_agree_between_frames():
     """What a still pixel shows in one frame lies where another frame's depth says, and moving things do not."""
     moves, moving = set(), 0
-    for index in range(5):
+    for index in (1, 2, 6):
         clip = make_clip(BlockoutSettings(seed=4, frames=9, size=(128, 64), depth=True), index)
         moves.add(clip.origin["move"])
         moving += clip.origin["moving_objects"] > 0
@@ -69,7 +69,7 @@ def test_depth_and_poses_agree_between_frames():
         # What comes before a point makes it nearer; further it gets only where something moved, and at edges.
         assert (np.abs(ratio - 1) < 0.06).mean() > 0.65, f"clip {index}: {clip.origin}"
         assert (ratio < 1.06).mean() > 0.9, f"clip {index}: {clip.origin}"
-    assert len(moves - {"a free camera move"}) > 1 and 0 < moving < 5
+    assert len(moves - {"a free camera move"}) > 1 and 0 < moving < 3
 
 
 def test_two_processes_go_on_with_what_one_began(made, tmp_path):
