@@ -26,10 +26,10 @@ from .roofline import stage_bound_s
 from .rows import Row, guarded
 
 STEPS, REFINER_STEPS = len(RELEASED_STEP_LIST) - 1, len(SIGMAS) - 1
-# Seconds for a clip of 60 s elsewhere. SANA-WM's abstract says 34 s on an RTX 5090 in NVFP4, without the refiner; records
-# of about 8 s for stage 1 and about 26 s for the decoder on that card add up to it, though no text says that it is their
-# sum. On an H100 in bf16 all stages of the streaming release took 55 s with the refiner's window of 11, and stage 1 of
-# the bidirectional one 83 % of 920 s.
+# Seconds for a clip of 60 s elsewhere. SANA-WM's abstract says 34 s on an RTX 5090 in NVFP4, without the refiner;
+# records of about 8 s for stage 1 and about 26 s for the decoder on that card add up to it, though no text says that it
+# is their sum. On an H100 in bf16 all stages of the streaming release took 55 s with the refiner's window of 11, and
+# stage 1 of the bidirectional one 83 % of 920 s.
 PUBLISHED_S = {
     ("RTX 5090", "nvfp4"): {
         "Stage 1, streaming": 8.0,
