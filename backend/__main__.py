@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""python -m backend: worker | run | submit | match | data | train | weights | doctor."""
+"""python -m backend: worker | run | submit | match | data | train | weights | doctor | bench."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ def main(argv: list[str]) -> int:
 
         _fix_threads()
         return doctor(argv[1:])
+    if argv[:1] == ["bench"]:
+        from .bench.cli import main as bench
+
+        _fix_threads()
+        return bench(argv[1:])
     if argv[:1] == ["match"]:
         return _match(argv[1:])
     arguments = _parser().parse_args(argv)
@@ -56,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command",
         required=True,
-        metavar="worker | run | submit | match | data | train | weights | doctor",
+        metavar="worker | run | submit | match | data | train | weights | doctor | bench",
     )
 
     worker = commands.add_parser("worker", help="serve a jobs folder, models kept warm", epilog=EXIT_CODES)
@@ -89,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="train the embedded model (see train --help)")
     commands.add_parser("weights", help="list, download and check SANA-WM's weights (see weights --help)")
     commands.add_parser("doctor", help="what this machine can run, and whether the weights are whole")
+    commands.add_parser("bench", help="are the operators right here, and how fast (see bench --help)")
     return parser
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """python -m backend train STEP: the embedded model from nothing to the files that ship.
 
-The steps in their order: data, codec, network, card, export. Each goes on where it was stopped.
+The steps in their order: data, codec, network, card, export. Each goes on where it was stopped. Then precision, which
+needs none of them: what NVFP4 costs the files that ship.
 The model of the guidance study has a configuration of its own (--config configs/camera_only.json) and the steps data,
 camera-only and guidance-study.
 """
@@ -69,6 +70,12 @@ def _card(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
     yield from heldout_report(config, trained_model(config))
 
 
+def _precision(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
+    from .precision import precision_report
+
+    yield from precision_report(config)
+
+
 def _export(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
     card = Path(config.folder) / "card.json"
     if not card.exists():
@@ -97,6 +104,7 @@ _STEPS: dict[str, Callable[[RecipeConfig, argparse.Namespace], Iterator[str]]] =
     "network": _network,
     "card": _card,
     "export": _export,
+    "precision": _precision,
     "camera-only": _camera_only,
     "guidance-study": _guidance_study,
 }
