@@ -15,6 +15,7 @@ from kernels.frame_gdn import camera_gdn, frame_gdn
 from .carry import GatedDeltaCarry, KeyWindow, SoftmaxCarry, read
 from .conditioning import Conditioning, TextKeys
 from .config import Stage1Config
+from .context import FrameShare
 from .layers import RMSNorm, TemporalShortConv, rectified
 from .rotary import rotate
 from .ucpe import RayTransforms, renormalized
@@ -99,13 +100,15 @@ class GatedDeltaAttention(DualAttention):
     ) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         tail = None if carry is None else carry.key_tail
-        convolved = self.conv_k(k, shared.chunks, tail, crosses_chunks=True)
+        convolved = self.conv_k(k, shared.chunks, tail, True, shared.context)
         if save:
             _append(carry.key_tail, k)
         q = rectified(self.q_norm(q))
         k = rectified(self.k_norm(convolved, self._key_scale(x)))
         start = None if carry is None else (read(carry.main), read(carry.normalizer))
         heads = self._split(q), self._split(k), self._split(v)
+        if shared.context is not None:
+            return shared.context.frame_gdn(*heads, *gates, shared.rotary)
         out, (state, normalizer) = frame_gdn(*heads, *gates, shared.rotary, shared.chunks, start)
         if save:
             carry.main.copy_(state.detach())
@@ -119,7 +122,7 @@ class GatedDeltaAttention(DualAttention):
         q = self._split(rectified(self.q_norm_cam(self.q_proj_cam(x))))
         k = self.k_proj_cam(x)
         tail = None if carry is None else carry.camera_key_tail
-        convolved = self.conv_k_cam(k, shared.chunks, tail, crosses_chunks=self.carries_camera_keys)
+        convolved = self.conv_k_cam(k, shared.chunks, tail, self.carries_camera_keys, shared.context)
         if save:
             _append(carry.camera_key_tail, k)
         k = self._split(rectified(self.k_norm_cam(convolved, self._key_scale(x))))
@@ -129,6 +132,8 @@ class GatedDeltaAttention(DualAttention):
         length, ray_length = k.norm(dim=-1).clamp(min=1e-6), k_ray.norm(dim=-1).clamp(min=1e-6)
         inflation = (ray_length / length).square().mean(dim=2, keepdim=True)
         beta = beta / inflation.clamp(min=1)
+        if shared.context is not None:
+            return rays.decode(shared.context.camera_gdn(q_ray, k_ray, v_ray, beta, decay))
         start = None if carry is None else read(carry.camera)
         out, state = camera_gdn(q_ray, k_ray, v_ray, beta, decay, shared.chunks, start)
         if save:
@@ -155,11 +160,11 @@ class SoftmaxAttention(DualAttention):
         """Arguments as in `GatedDeltaAttention.forward`; with a carry, x is one chunk."""
         windows = (None, None) if carry is None else (carry.main, carry.camera)
         q, k, v = self._rotated(x, shared.rotary)
-        main = self._attend(q, k, v, self.main_scale, shared.chunks, windows[0], save)
+        main = self._attend(q, k, v, self.main_scale, shared.chunks, windows[0], save, shared.context)
         if shared.rays is None:
             return self._combined(x, main, None)
         q, k, v = self._in_ray_coordinates(*self._camera_heads(x), shared.rays)
-        camera = self._attend(q, k, v, self.camera_scale, shared.chunks, windows[1], save)
+        camera = self._attend(q, k, v, self.camera_scale, shared.chunks, windows[1], save, shared.context)
         return self._combined(x, main, shared.rays.decode(camera))
 
     def _rotated(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -181,9 +186,12 @@ class SoftmaxAttention(DualAttention):
         chunks: Sequence[slice],
         window: KeyWindow | None,
         save: bool,
+        context: FrameShare | None = None,
     ) -> Tensor:
         """q, k, v (B,T,S,h,D) -> (B,T,S,h,D)."""
         dtype, cells = torch.bfloat16 if self.in_bf16 else q.dtype, q.shape[2]
+        if context is not None:
+            k, v = context.gathered(k.to(dtype)), context.gathered(v.to(dtype))
         queries, keys, values = (
             x.flatten(1, 2).transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
             for x in (q, k, v)
@@ -193,7 +201,10 @@ class SoftmaxAttention(DualAttention):
             keys, values = window.joined(*own)
         parts = []
         for chunk in chunks:
-            seen = keys.shape[2] - queries.shape[2] + chunk.stop * cells
+            if context is None:
+                seen = keys.shape[2] - queries.shape[2] + chunk.stop * cells
+            else:
+                seen = context.frames_seen(chunk) * cells
             part = queries[:, :, chunk.start * cells : chunk.stop * cells]
             attended = F.scaled_dot_product_attention(
                 part, keys[:, :, :seen], values[:, :, :seen], scale=scale
