@@ -97,20 +97,20 @@ class TrainingState:
 
     def averages(self) -> dict[str, FileTensor]:
         """The averaged weights by name, as they go into a file."""
-        return {name: _entry(value) for name, value in zip(self._names, self._average, strict=True)}
+        return {name: tensor_entry(value) for name, value in zip(self._names, self._average, strict=True)}
 
     def save(self, path: Path, is_first: bool = True) -> None:
         """Replace the checkpoint; `is_first` for the process that writes it."""
         tensors = {
-            "progress.step": _entry(torch.tensor(self.step)),
-            "progress.cpu_s": _entry(torch.tensor(self.cpu_s, dtype=torch.float64)),
+            "progress.step": tensor_entry(torch.tensor(self.step)),
+            "progress.cpu_s": tensor_entry(torch.tensor(self.cpu_s, dtype=torch.float64)),
         }
         for index, name in enumerate(self._names):
             parameter = self.parameters[index]
-            tensors[f"weights.{name}"] = _entry(parameter.detach())
-            tensors[f"average.{name}"] = _entry(self._average[index])
+            tensors[f"weights.{name}"] = tensor_entry(parameter.detach())
+            tensors[f"average.{name}"] = tensor_entry(self._average[index])
             for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"{key}.{name}"] = _entry(value)
+                tensors[f"{key}.{name}"] = tensor_entry(value)
         write_whole(path, tensors, is_first)
 
     def resume(self, path: Path) -> None:
@@ -170,7 +170,8 @@ def write_whole(path: Path, tensors: Mapping[str, FileTensor], is_first: bool = 
         partial.unlink(missing_ok=True)
 
 
-def _entry(value: Tensor) -> FileTensor:
+def tensor_entry(value: Tensor) -> FileTensor:
+    """As it goes into a file; what lies in several processes is collected when it is read."""
     return FileTensor(tuple(value.shape), value.dtype, _reader(value))
 
 
