@@ -8,6 +8,7 @@ when the module runs. Gradients are averaged over all processes.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -61,6 +62,8 @@ def processes(settings: ParallelSettings, device: str) -> Iterator[tuple[Ranks, 
 
 def shard(model: Stage1Transformer, mesh: DeviceMesh, settings: ParallelSettings) -> None:
     """Leave this process its part of the weights, and a model that is called as before."""
+    # It warns of outputs that are views and might be written to; where gradients are recorded stage 1 never does.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
     policy = MixedPrecisionPolicy()
     if settings.precision == "bf16":
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)

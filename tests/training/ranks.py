@@ -3,53 +3,59 @@
 
 import multiprocessing
 import os
+import queue
+import socket
+import time
 import traceback
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 PATIENCE_S = 90
 
 
-def run_ranks(work: Callable[..., Any], count: int, folder: Any, *arguments: Any) -> list[Any]:
-    """`work(rank, *arguments)` in `count` processes; what each returns, in order. `folder` is where they meet."""
+def run_ranks(work: Callable[..., Any], count: int, *arguments: Any) -> list[Any]:
+    """`work(rank, *arguments)` in `count` processes, as torchrun starts them; what each returns, in order."""
     # One process imports torch, the others are forked from it.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "torch.distributed.fsdp", work.__module__])
+    context.set_forkserver_preload(["torch._dynamo", "torch.distributed.fsdp", work.__module__])
     results = context.Queue()
-    place = f"file://{folder}/meeting_{os.urandom(4).hex()}"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     started = [
-        context.Process(target=_in_process, args=(results, place, work, rank, count, arguments), daemon=True)
+        context.Process(target=_in_process, args=(results, port, work, rank, count, arguments), daemon=True)
         for rank in range(count)
     ]
     for process in started:
         process.start()
     try:
         answers = {}
-        for _ in range(count):
-            rank, answer, error = results.get(timeout=PATIENCE_S)
+        ends = time.monotonic() + PATIENCE_S
+        while len(answers) < count:
+            try:
+                rank, answer, error = results.get(timeout=1)
+            except queue.Empty:
+                died = [process.exitcode for process in started if process.exitcode]
+                assert not died, f"processes ended with {died}"
+                assert time.monotonic() < ends, "processes wait for each other"
+                continue
             assert error is None, f"process {rank}: {error}"
             answers[rank] = answer
         return [answers[rank] for rank in range(count)]
     finally:
         for process in started:
-            process.join(timeout=5)
+            process.join(timeout=5 if len(answers) == count else 0)
             if process.is_alive():
                 process.kill()
 
 
-def _in_process(results, place, work, rank, count, arguments) -> None:
+def _in_process(results, port, work, rank, count, arguments) -> None:
     torch.set_num_threads(1)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "WORLD_SIZE": count}
+    os.environ.update({name: str(value) for name, value in place.items()})
     try:
-        dist.init_process_group(
-            "gloo", init_method=place, rank=rank, world_size=count, timeout=timedelta(seconds=PATIENCE_S)
-        )
         results.put((rank, work(rank, *arguments), None))
     except BaseException:
         results.put((rank, None, traceback.format_exc()))
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()

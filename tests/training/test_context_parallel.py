@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Frames of a clip in two and in four processes: outputs and gradients are those of one process."""
 
+from datetime import timedelta
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -12,7 +14,7 @@ from backend.models.stage1.feed_forward import TemporalConv
 from backend.models.stage1.layers import TemporalShortConv
 from kernels.frame_gdn.vectorized import camera_gdn, frame_gdn
 from tests.stage1_inputs import camera_poses, randn, randomize
-from tests.training.ranks import run_ranks
+from tests.training.ranks import PATIENCE_S, run_ranks
 
 FRAMES, CELLS = 14, (2, 2)
 SIZES = {
@@ -114,18 +116,19 @@ def model_outcome(starts: tuple[int, ...], context: ContextGroup | None) -> dict
 
 
 def all_outcomes(rank: int) -> dict[str, dict[str, torch.Tensor]]:
+    dist.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE_S))
     context = ContextGroup(dist.group.WORLD)
     found = {
         (layer, case): outcome(layer, starts, context) for layer in LAYERS for case, starts in CHUNKS.items()
     }
     found |= {("stage 1", case): model_outcome(starts, context) for case, starts in CHUNKS.items()}
-    plain = {key: {name: value.numpy() for name, value in row.items()} for key, row in found.items()}
-    return plain
+    dist.destroy_process_group()
+    return {key: {name: value.numpy() for name, value in row.items()} for key, row in found.items()}
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_several_processes_equal_one(count, tmp_path):
-    parts = run_ranks(all_outcomes, count, tmp_path)
+def test_several_processes_equal_one(count):
+    parts = run_ranks(all_outcomes, count)
     for (what, case), found in parts[0].items():
         starts = CHUNKS[case]
         expected = model_outcome(starts, None) if what == "stage 1" else outcome(what, starts, None)

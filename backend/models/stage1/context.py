@@ -133,13 +133,13 @@ class _Gather(torch.autograd.Function):
         ctx.context = context
         x = x.contiguous()
         everyones = x.new_empty(context.size, *x.shape)
-        dist.all_gather_into_tensor(everyones, x[None], group=context.group)
+        dist.all_gather_single(everyones, x[None], group=context.group)
         return everyones
 
     @staticmethod
     def backward(ctx: Any, grads: Tensor) -> tuple[Tensor, None]:
         own = torch.empty_like(grads[:1])
-        dist.reduce_scatter_tensor(own, grads.contiguous(), group=ctx.context.group)
+        dist.reduce_scatter_single(own, grads.contiguous(), group=ctx.context.group)
         return own[0], None
 
 

@@ -52,16 +52,17 @@ class TemporalConv(nn.Module):
             return self(context.with_halo(x, 1, 1), context.chunks(1, 1), None)[:, 1:-1]
         before, center, after = self.weight[..., 0].permute(2, 1, 0).contiguous()
         tokens, cells = x.flatten(0, 2), x.shape[2]
-        out = torch.addmm(tokens, tokens, center).view_as(x)
+        out = torch.addmm(tokens, tokens, center)
+        targets = out.view_as(x)
         for entry in range(len(x)):
-            source, target = x[entry].flatten(0, 1), out[entry].flatten(0, 1)
+            source, target = x[entry].flatten(0, 1), targets[entry].flatten(0, 1)
             target[cells:].addmm_(source[:-cells], before)
             if tail is not None:
                 target[:cells].addmm_(tail[entry, 0], before)
             for chunk in chunks:
                 first, last = chunk.start * cells, (chunk.stop - 1) * cells
                 target[first:last].addmm_(source[first + cells : last + cells], after)
-        return out
+        return out.view_as(x)
 
 
 class GLUMBConvTemp(nn.Module):

@@ -24,6 +24,11 @@ def scaled(x: Tensor, factor: Tensor) -> Tensor:
     return (x * factor).to(x.dtype) if torch.is_grad_enabled() else x.mul_(factor)
 
 
+def added(x: Tensor, y: Tensor) -> Tensor:
+    """x + y; overwrites x where no gradients are recorded. Sharded modules do not allow that for what they return."""
+    return x + y if torch.is_grad_enabled() else x.add_(y)
+
+
 def rectified(x: Tensor) -> Tensor:
     """ReLU; overwrites x where no gradients are recorded."""
     return F.relu(x, inplace=not torch.is_grad_enabled())

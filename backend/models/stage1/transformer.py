@@ -20,7 +20,16 @@ from .conditioning import BlockConditioning, Conditioning, chunk_slices
 from .config import Stage1Config
 from .context import FrameShare
 from .feed_forward import GLUMBConvTemp
-from .layers import CaptionEmbedder, CellEmbedder, FinalLayer, RMSNorm, TimeEmbedder, layer_norm, to_tokens
+from .layers import (
+    CaptionEmbedder,
+    CellEmbedder,
+    FinalLayer,
+    RMSNorm,
+    TimeEmbedder,
+    added,
+    layer_norm,
+    to_tokens,
+)
 from .rotary import rotary_tables
 from .ucpe import RayTransforms, ray_matrices
 
@@ -52,7 +61,7 @@ class Block(nn.Module):
         x = torch.addcmul(x, gate_msa, self.attn(modulated, shared, of_attention, save))
         if own.plucker_map is not None:
             x = F.linear(shared.plucker, *own.plucker_map).add_(x)
-        x = self.cross_attn(x, own.text).add_(x)
+        x = added(self.cross_attn(x, own.text), x)
         modulated = torch.addcmul(shift_mlp, layer_norm(x), 1 + scale_mlp)
         return torch.addcmul(x, gate_mlp, self.mlp(modulated, shared, tail, save))
 
