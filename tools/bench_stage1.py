@@ -85,7 +85,7 @@ def _forward_rows(
     softmax_blocks = sum(ours.config.is_softmax(index) for index in range(ours.config.num_layers))
     tokens = frames * CELLS[0] * CELLS[1]
     attention = softmax_blocks * 2 * 4 * tokens**2 * ours.config.hidden_size  # main and camera branch
-    own_s, their_s = _in_turns(lambda: ours(*given), lambda: _reference_forward(reference, given), REPEATS)
+    own_s, their_s = in_turns(lambda: ours(*given), lambda: _reference_forward(reference, given), REPEATS)
     own_mb, their_mb = (_peak_mb(side, frames) for side in ("ours", "theirs"))
     suffix = "" if largest else f"_{frames}_frames"
     conditions = f"one forward, {frames} latent frames of 11 x 20, fp32, median of {REPEATS}"
@@ -129,7 +129,7 @@ def _sampler_row(frames: int, steps: int, reference: torch.nn.Module, ours: Stag
         scheduler = FlowMatchEulerDiscreteScheduler(shift=9.8)
         return pipeline_loop(reference, scheduler, noise, first, text, mask, *both, steps)
 
-    own_s, their_s = _in_turns(own, theirs, 1)
+    own_s, their_s = in_turns(own, theirs, 1)
     conditions = f"{steps} steps with guidance, {frames} latent frames of 11 x 20, fp32, one run each"
     return _ratio("sampler_time_ratio", own_s, their_s, "s", conditions)
 
@@ -139,7 +139,7 @@ def _addmm_flop(total: tuple, a: tuple, b: tuple, **_) -> int:
     return 2 * a[0] * a[1] * b[1]
 
 
-def _in_turns(own: Callable, theirs: Callable, repeats: int) -> tuple[float, float]:
+def in_turns(own: Callable, theirs: Callable, repeats: int) -> tuple[float, float]:
     """Median CPU seconds of both, each run once after the other; other programs' time does not count."""
     times = [(_cpu_seconds(own), _cpu_seconds(theirs)) for _ in range(repeats)]
     own_s, their_s = (statistics.median(side) for side in zip(*times, strict=True))

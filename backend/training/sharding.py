@@ -66,7 +66,10 @@ def shard(model: Stage1Transformer, mesh: DeviceMesh, settings: ParallelSettings
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
     policy = MixedPrecisionPolicy()
     if settings.precision == "bf16":
-        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        # Inputs stay as they are: timesteps and camera poses do not survive bf16, and stage 1 casts what it may.
+        policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
     for block in model.blocks:
         for module in (block.attn, block.cross_attn, block.mlp):
             fully_shard(module, mesh=mesh, mp_policy=policy)

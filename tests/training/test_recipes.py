@@ -30,6 +30,7 @@ from backend.training.ode_init import OdeInitSettings
 from backend.training.scene_files import render_missing
 from backend.training.self_forcing import SelfForcing, SelfForcingSettings
 from backend.training.stage1_config import ModelSettings, Stage1Run
+from backend.training.stage1_training import RECIPES as STAGE1_RECIPES
 from backend.training.stage1_training import WEIGHTS, Data, looked_at, train
 from backend.training.trajectories import snapshots
 from tests.stage1_inputs import randn
@@ -318,3 +319,21 @@ def test_a_student_without_its_teachers_trajectories_is_told_how_to_make_them(re
     path = written(tmp_path, rendered, recipe={})
     assert cli.main(["ode_init", "--config", str(path)]) == 1
     assert "python -m backend train trajectories" in capsys.readouterr().err
+
+
+SHIPPED = sorted((ROOT / "backend/training/configs").glob("*_gpus.json")) + [
+    ROOT / "backend/training/configs/stage1_small_flow_matching.json"
+]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_configurations_that_ship_are_read(path):
+    name = next(name for name in STAGE1_RECIPES if name in path.stem)
+    config = Stage1Run.load(path, STAGE1_RECIPES[name].settings_type)
+    assert config.steps > 0
+    if path.stem.endswith("_gpus"):
+        count = int(path.stem.split("_")[-2])
+        replicas = count // config.parallel.context_ranks
+        assert replicas * config.accumulate * config.batch_clips == 64, (
+            "clips of a step, as docs/training.md says"
+        )
