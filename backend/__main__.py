@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     commands.add_parser("match", help="does a finished clip follow its camera? (see match --help)")
-    commands.add_parser("train", help="train the embedded model (see train --help)")
+    commands.add_parser("train", help="train stage 1 or the embedded model (see train --help)")
     commands.add_parser("weights", help="list, download and check SANA-WM's weights (see weights --help)")
     commands.add_parser("doctor", help="what this machine can run, and whether the weights are whole")
     return parser

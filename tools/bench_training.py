@@ -57,8 +57,8 @@ def run(quick: bool) -> list[dict]:
             "theirs": CLIPS / their_s,
             "target": TARGET,
             "conditions": f"training steps with a batch of {CLIPS}, {GRID[0]} latent frames of {GRID[1]} x {GRID[2]}, "
-            f"8 blocks, width {ENTRIES['hidden_size']}, fp32, one thread; sides in samples a CPU second, more is better; both round q, k and v of "
-            "softmax attention to bf16, ours then goes on in fp32 on a CPU",
+            f"8 blocks, width {ENTRIES['hidden_size']}, fp32, one thread; sides in samples a CPU second, more is "
+            "better; both round q, k and v of softmax attention to bf16, ours then goes on in fp32",
         }
     ]
 
