@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "data", help="make training data from generated scenes, Blender or footage (see data --help)"
     )
-    commands.add_parser("train", help="train the embedded model (see train --help)")
+    commands.add_parser("train", help="train stage 1 or the embedded model (see train --help)")
     commands.add_parser("weights", help="list, download and check SANA-WM's weights (see weights --help)")
     commands.add_parser("doctor", help="what this machine can run, and whether the weights are whole")
     commands.add_parser("bench", help="are the operators right here, and how fast (see bench --help)")

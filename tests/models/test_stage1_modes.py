@@ -290,3 +290,10 @@ def test_gradients_through_a_chunk_survive_the_next_save():
     used = [p for name, p in model.named_parameters() if "raymap" not in name and p.grad is not None]
     assert all(p.grad.isfinite().all() for p in used)
     assert model.blocks[0].attn.conv_k.weight.grad.abs().max() > 0
+
+
+def test_softmax_in_bf16_rounds_the_same_with_and_without_gradients():
+    model, given = make({"num_layers": 1, "softmax_every_n": 1, "softmax_in_bf16": True}, (0,), 5)
+    with torch.no_grad():
+        expected = model(*given)
+    assert_close("velocity", model.requires_grad_(True)(*given), expected, 3e-3)

@@ -16,6 +16,7 @@ from kernels.frame_gdn import frame_gdn
 from .carry import GatedDeltaCarry, KeyWindow, SoftmaxCarry, read
 from .conditioning import Conditioning, TextKeys
 from .config import Stage1Config
+from .context import FrameShare
 from .layers import RMSNorm, TemporalShortConv, rectified
 from .rotary import rotate
 from .ucpe import RayTransforms
@@ -97,13 +98,15 @@ class GatedDeltaAttention(DualAttention):
     ) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         tail = None if carry is None else carry.key_tail
-        convolved = self.conv_k(k, shared.chunks, tail, crosses_chunks=True)
+        convolved = self.conv_k(k, shared.chunks, tail, True, shared.context)
         if save:
             _append(carry.key_tail, k)
         q = rectified(self.q_norm(q))
         k = rectified(self.k_norm(convolved, self._key_scale(x)))
         start = None if carry is None else (read(carry.main), read(carry.normalizer))
         heads = self._split(q), self._split(k), self._split(v)
+        if shared.context is not None:
+            return shared.context.frame_gdn(*heads, *gates, shared.rotary)
         out, (state, normalizer) = frame_gdn(*heads, *gates, shared.rotary, shared.chunks, start)
         if save:
             carry.main.copy_(state.detach())
@@ -116,11 +119,13 @@ class GatedDeltaAttention(DualAttention):
         q = self._split(rectified(self.q_norm_cam(self.q_proj_cam(x))))
         k = self.k_proj_cam(x)
         tail = None if carry is None else carry.camera_key_tail
-        convolved = self.conv_k_cam(k, shared.chunks, tail, crosses_chunks=self.carries_camera_keys)
+        convolved = self.conv_k_cam(k, shared.chunks, tail, self.carries_camera_keys, shared.context)
         if save:
             _append(carry.camera_key_tail, k)
         k = self._split(rectified(self.k_norm_cam(convolved, self._key_scale(x))))
         v = self._split(self.v_proj_cam(x))
+        if shared.context is not None:
+            return shared.context.camera_gdn(q, k, v, *gates, shared.rays, self.renormalize)
         start = None if carry is None else read(carry.camera)
         out, state = camera_gdn(q, k, v, *gates, shared.rays, shared.chunks, start, self.renormalize)
         if save:
@@ -147,11 +152,11 @@ class SoftmaxAttention(DualAttention):
         """Arguments as in `GatedDeltaAttention.forward`; with a carry, x is one chunk."""
         windows = (None, None) if carry is None else (carry.main, carry.camera)
         q, k, v = self._rotated(x, shared.rotary)
-        main = self._attend(q, k, v, self.main_scale, shared.chunks, windows[0], save)
+        main = self._attend(q, k, v, self.main_scale, shared.chunks, windows[0], save, shared.context)
         if shared.rays is None:
             return self._combined(x, main, None)
         q, k, v = self._in_ray_coordinates(x, shared.rays)
-        camera = self._attend(q, k, v, self.camera_scale, shared.chunks, windows[1], save)
+        camera = self._attend(q, k, v, self.camera_scale, shared.chunks, windows[1], save, shared.context)
         return self._combined(x, main, shared.rays.decode(camera))
 
     def _rotated(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -176,19 +181,28 @@ class SoftmaxAttention(DualAttention):
         chunks: Sequence[slice],
         window: KeyWindow | None,
         save: bool,
+        context: FrameShare | None = None,
     ) -> Tensor:
         """q, k, v (B,T,S,h,D) -> (B,T,S,h,D)."""
         dtype, cells = torch.bfloat16 if self.in_bf16 else q.dtype, q.shape[2]
+        if context is not None:
+            k, v = context.gathered(k.to(dtype)), context.gathered(v.to(dtype))
         queries, keys, values = (
             x.flatten(1, 2).transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
             for x in (q, k, v)
         )
+        if torch.is_grad_enabled() and q.device.type == "cpu":
+            # Rounded all the same, but a CPU's backward pass in bf16 takes six times as long.
+            queries, keys, values = (x.to(q.dtype) for x in (queries, keys, values))
         own = keys, values
         if window is not None:
             keys, values = window.joined(*own)
         parts = []
         for chunk in chunks:
-            seen = keys.shape[2] - queries.shape[2] + chunk.stop * cells
+            if context is None:
+                seen = keys.shape[2] - queries.shape[2] + chunk.stop * cells
+            else:
+                seen = context.frames_seen(chunk) * cells
             part = queries[:, :, chunk.start * cells : chunk.stop * cells]
             attended = F.scaled_dot_product_attention(
                 part, keys[:, :, :seen], values[:, :, :seen], scale=scale

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from .context import FrameShare
 from .ucpe import RayTransforms
 
 
@@ -38,6 +39,8 @@ class Conditioning:
         plucker: (B,T,S,48) ray numbers; None leaves them out.
         chunks: slices of T; a frame sees its own chunk whole, of later ones nothing.
         blocks: one entry per block, the same for all chunks of a clip.
+        context: where the clip's other frames are, if these are one process's part of them; T and chunks are then of
+            this part.
     """
 
     grid: tuple[int, int, int]
@@ -46,6 +49,7 @@ class Conditioning:
     plucker: Tensor | None
     chunks: tuple[slice, ...]
     blocks: list[BlockConditioning]
+    context: FrameShare | None = None
 
     def first_chunks(self, count: int) -> Conditioning:
         """The same for the first `count` chunks alone."""

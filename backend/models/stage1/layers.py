@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .context import FrameShare
+
 
 def layer_norm(x: Tensor) -> Tensor:
     """LayerNorm over channels without scale and shift."""
@@ -20,6 +22,11 @@ def layer_norm(x: Tensor) -> Tensor:
 def scaled(x: Tensor, factor: Tensor) -> Tensor:
     """x * factor in the dtype of x, which is overwritten where no gradients are recorded: new memory is slow."""
     return (x * factor).to(x.dtype) if torch.is_grad_enabled() else x.mul_(factor)
+
+
+def added(x: Tensor, y: Tensor) -> Tensor:
+    """x + y; overwrites x where no gradients are recorded. Sharded modules do not allow that for what they return."""
+    return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
 def rectified(x: Tensor) -> Tensor:
@@ -145,7 +152,12 @@ class TemporalShortConv(nn.Module):
         return self.weight.shape[-1] - 1
 
     def forward(
-        self, x: Tensor, chunks: Sequence[slice], tail: Tensor | None, crosses_chunks: bool
+        self,
+        x: Tensor,
+        chunks: Sequence[slice],
+        tail: Tensor | None,
+        crosses_chunks: bool,
+        context: FrameShare | None = None,
     ) -> Tensor:
         """x (B,T,S,C) -> (B,T,S,C).
 
@@ -153,7 +165,12 @@ class TemporalShortConv(nn.Module):
             chunks: slices of T.
             tail: (B,reach,S,C), the frames before x; None for zeros.
             crosses_chunks: whether the causal half sees earlier chunks at all.
+            context: where the clip's other frames are, if not in x.
         """
+        if context is not None:
+            reach = self.reach
+            padded = context.with_halo(x, reach, reach)
+            return self(padded, context.chunks(reach, reach), None, crosses_chunks)[:, reach:-reach]
         if tail is not None and crosses_chunks:
             return self._mirrored(torch.cat([tail, x], dim=1))[:, self.reach :]
         before = self.reach if crosses_chunks else 0
