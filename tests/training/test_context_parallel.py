@@ -12,7 +12,8 @@ from backend.models.stage1.conditioning import chunk_slices
 from backend.models.stage1.context import ContextGroup
 from backend.models.stage1.feed_forward import TemporalConv
 from backend.models.stage1.layers import TemporalShortConv
-from kernels.frame_gdn.vectorized import camera_gdn, frame_gdn
+from kernels.camera_gdn.vectorized import camera_gdn
+from kernels.frame_gdn.vectorized import frame_gdn
 from tests.stage1_inputs import camera_poses, randn, randomize
 from tests.training.ranks import PATIENCE_S, run_ranks
 
@@ -40,7 +41,18 @@ def of_main(given, rotary, chunks, share, own):
 
 
 def of_camera(given, rotary, chunks, share, own):
-    return camera_gdn(**given, chunks=chunks)[0] if share is None else share.camera_gdn(**given)
+    to_ray = torch.eye(4).repeat(2, FRAMES, 5, 1, 1)
+    to_ray[..., :3, :3] = torch.linalg.qr(randn((2, FRAMES, 5, 3, 3), 11))[0]
+    to_ray[..., :3, 3] = randn((2, FRAMES, 5, 3), 12)
+    matrices = to_ray[:, own], torch.linalg.inv(to_ray)[:, own]
+    rays = *matrices, rotary[own, :, ::2].contiguous()
+    total = 0
+    for renormalize in (False, True):
+        if share is None:
+            total = total + camera_gdn(**given, rays=rays, chunks=chunks, renormalize=renormalize)[0]
+        else:
+            total = total + share.camera_gdn(**given, rays=rays, renormalize=renormalize)
+    return total
 
 
 def of_short_conv(given, rotary, chunks, share, own):
