@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kernels.camera_gdn import camera_gdn, renormalized
 from kernels.frame_gdn import frame_gdn
 
+from .attend import attend
 from .carry import GatedDeltaCarry, KeyWindow, SoftmaxCarry, read
 from .conditioning import Conditioning, TextKeys
 from .config import Stage1Config
@@ -191,9 +192,6 @@ class SoftmaxAttention(DualAttention):
             x.flatten(1, 2).transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
             for x in (q, k, v)
         )
-        if torch.is_grad_enabled() and q.device.type == "cpu":
-            # Rounded all the same, but a CPU's backward pass in bf16 takes six times as long.
-            queries, keys, values = (x.to(q.dtype) for x in (queries, keys, values))
         own = keys, values
         if window is not None:
             keys, values = window.joined(*own)
@@ -204,10 +202,7 @@ class SoftmaxAttention(DualAttention):
             else:
                 seen = context.frames_seen(chunk) * cells
             part = queries[:, :, chunk.start * cells : chunk.stop * cells]
-            attended = F.scaled_dot_product_attention(
-                part, keys[:, :, :seen], values[:, :, :seen], scale=scale
-            )
-            parts.append(attended)
+            parts.append(attend(part, keys[:, :, :seen], values[:, :, :seen], scale))
         if save:
             window.keep(*own)
         out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
