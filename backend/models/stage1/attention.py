@@ -18,7 +18,7 @@ from .carry import GatedDeltaCarry, KeyWindow, SoftmaxCarry, read
 from .conditioning import Conditioning, TextKeys
 from .config import Stage1Config
 from .context import FrameShare
-from .layers import RMSNorm, TemporalShortConv, rectified
+from .layers import RMSNorm, TemporalShortConv
 from .rotary import rotate
 from .ucpe import RayTransforms
 
@@ -102,8 +102,8 @@ class GatedDeltaAttention(DualAttention):
         convolved = self.conv_k(k, shared.chunks, tail, True, shared.context)
         if save:
             _append(carry.key_tail, k)
-        q = rectified(self.q_norm(q))
-        k = rectified(self.k_norm(convolved, self._key_scale(x)))
+        q = self.q_norm(q, rectify=True)
+        k = self.k_norm(convolved, self._key_scale(x), rectify=True)
         start = None if carry is None else (read(carry.main), read(carry.normalizer))
         heads = self._split(q), self._split(k), self._split(v)
         if shared.context is not None:
@@ -117,13 +117,13 @@ class GatedDeltaAttention(DualAttention):
     def _camera(
         self, x: Tensor, gates: Gates, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool
     ) -> Tensor:
-        q = self._split(rectified(self.q_norm_cam(self.q_proj_cam(x))))
+        q = self._split(self.q_norm_cam(self.q_proj_cam(x), rectify=True))
         k = self.k_proj_cam(x)
         tail = None if carry is None else carry.camera_key_tail
         convolved = self.conv_k_cam(k, shared.chunks, tail, self.carries_camera_keys, shared.context)
         if save:
             _append(carry.camera_key_tail, k)
-        k = self._split(rectified(self.k_norm_cam(convolved, self._key_scale(x))))
+        k = self._split(self.k_norm_cam(convolved, self._key_scale(x), rectify=True))
         v = self._split(self.v_proj_cam(x))
         if shared.context is not None:
             return shared.context.camera_gdn(q, k, v, *gates, shared.rays, self.renormalize)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from .context import FrameShare
 
+_CACHED_ELEMENTS = 1 << 16
+
 
 def layer_norm(x: Tensor) -> Tensor:
     """LayerNorm over channels without scale and shift."""
@@ -29,9 +31,9 @@ def added(x: Tensor, y: Tensor) -> Tensor:
     return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
-def rectified(x: Tensor) -> Tensor:
-    """ReLU; overwrites x where no gradients are recorded."""
-    return F.relu(x, inplace=not torch.is_grad_enabled())
+def rows_at_once(x: Tensor) -> int:
+    """Of x (...,C): as many as several passes over them find in a CPU's cache; all of them on other devices."""
+    return max(1, _CACHED_ELEMENTS // x.shape[-1]) if x.device.type == "cpu" else max(1, x.numel())
 
 
 class RMSNorm(nn.Module):
@@ -45,11 +47,20 @@ class RMSNorm(nn.Module):
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(channels))
 
-    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
-        """x (...,C) -> normed x, times `scale`."""
+    def forward(self, x: Tensor, scale: float = 1.0, rectify: bool = False) -> Tensor:
+        """x (...,C) -> normed x, times `scale`, and its negative numbers as zeros if `rectify`."""
+        weight = self.weight * scale
+        if torch.is_grad_enabled():
+            return self._normed(x, weight, rectify)
+        rows = x.reshape(-1, x.shape[-1])
+        for part in rows.split(rows_at_once(x)):
+            self._normed(part, weight, rectify)
+        return rows.view(x.shape)
+
+    def _normed(self, x: Tensor, weight: Tensor, rectify: bool) -> Tensor:
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        inverse_rms = torch.rsqrt(norm.square() / x.shape[-1] + self.eps)
-        return scaled(scaled(x, inverse_rms), self.weight * scale)
+        x = scaled(scaled(x, torch.rsqrt(norm.square() / x.shape[-1] + self.eps)), weight)
+        return F.relu(x, inplace=not torch.is_grad_enabled()) if rectify else x
 
 
 class PointwiseConv(nn.Module):
