@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The table of cases: an operator of `kernels.OPERATORS` is measured with what stands here under its name."""
 
-from . import gated_delta, linears, torch_baseline
+from . import gated_delta, linears, pointwise, torch_baseline
 from .case import RELEASE, SMALL, Compared, OperatorCases, Sizes, Timed
 
 CASES: dict[str, OperatorCases] = {
-    "frame_gdn": gated_delta.CASES,
+    "qk_prologue": pointwise.PROLOGUE,
+    "frame_gdn": gated_delta.MAIN,
+    "camera_gdn": gated_delta.CAMERA,
+    "modulation": pointwise.MODULATION,
+    "gated_unit": pointwise.GATED_UNIT,
     "nvfp4": linears.NVFP4,
     "fp8": linears.FP8,
 }
