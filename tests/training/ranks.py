@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-PATIENCE_S = 90
+PATIENCE_S = 180
 
 
 def run_ranks(work: Callable[..., Any], count: int, *arguments: Any) -> list[Any]:

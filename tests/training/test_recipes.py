@@ -168,7 +168,7 @@ def test_a_run_that_was_killed_has_the_losses_of_one_that_was_not(rendered, tmp_
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert 6 <= steps_done() < 10, "it was to be killed between the first two checkpoints"
+    assert 6 <= steps_done() < 16, "it was to be killed behind its first checkpoint and before its end"
     assert cli.main(["flow_matching", "--config", str(killed)]) == 0
     rows = [
         [line.rsplit(",", 1)[0] for line in (tmp_path / name / "run" / "losses.csv").read_text().splitlines()]
