@@ -53,9 +53,10 @@ def _finish(
     """Weight, ReLU and rotation of some channels, and where they go."""
     in_row = (channel < C)[None, :]
     seen = is_frame[:, None] & in_row
-    value *= factor[:, None] * tl.load(weight + channel[None, :], mask=in_row, other=0.0).to(tl.float32)
+    value *= factor[:, None]
+    value *= tl.load(weight + channel[None, :], mask=in_row, other=0.0).to(tl.float32)
     if RECTIFY:
-        value = tl.where(value < 0, 0.0, value)  # keeps NaN
+        value = tl.maximum(value, 0.0, propagate_nan=tl.PropagateNan.ALL)
     if HEAD > 0:
         turns = rotary + turned_row[:, None] * HEAD + (channel % HEAD)[None, :]
         turn = tl.load(turns, mask=seen, other=0.0)
@@ -87,7 +88,7 @@ def prologue_kernel(
     tail_token = batch * REACH * S + cell
     first, stop = frame, frame
     if REACH > 0:
-        first = tl.load(firsts + frame, mask=is_frame, other=T)
+        first = tl.load(firsts + frame, mask=is_frame, other=T + FRAMES)  # beyond the last: nothing
         stop = tl.load(stops + frame, mask=is_frame, other=0)
     channel, more = tl.arange(0, MAIN), MAIN + tl.arange(0, REST if REST > 0 else 1)
     main = _convolved(

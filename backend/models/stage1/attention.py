@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kernels.frame_gdn import camera_gdn, frame_gdn
+from kernels.gated_unit import gated_sum
+from kernels.qk_prologue import prologue
 
 from .carry import GatedDeltaCarry, KeyWindow, SoftmaxCarry, read
 from .conditioning import Conditioning, TextKeys
 from .config import Stage1Config
-from .layers import RMSNorm, TemporalShortConv, rectified
-from .rotary import rotate
+from .layers import RMSNorm, TemporalShortConv
 from .ucpe import RayTransforms, renormalized
 
 Gates = tuple[Tensor, Tensor]  # beta (B,T,S,h), decay (B,T,h)
@@ -65,11 +66,8 @@ class DualAttention(nn.Module):
         return tuple(renormalized(ray, plain) for ray, plain in zip(encoded, (q, k, v), strict=True))
 
     def _combined(self, x: Tensor, main: Tensor, camera: Tensor | None) -> Tensor:
-        total = main.flatten(3)
-        if camera is not None:
-            total = self.out_proj_cam(camera.flatten(3)).add_(total)
-        gated = total.float() * F.silu(self.output_gate(x).float(), inplace=not torch.is_grad_enabled())
-        return self.proj(gated.to(x.dtype))
+        projected = None if camera is None else self.out_proj_cam(camera.flatten(3))
+        return self.proj(gated_sum(main.flatten(3), projected, self.output_gate(x)))
 
 
 class GatedDeltaAttention(DualAttention):
@@ -91,21 +89,32 @@ class GatedDeltaAttention(DualAttention):
         camera = None if shared.rays is None else self._camera(x, gates, shared, carry, save)
         return self._combined(x, main, camera)
 
-    def _key_scale(self, x: Tensor) -> float:
-        return (x.shape[-1] // self.num_heads) ** -0.5 * x.shape[2] ** -0.5
+    def _keys(
+        self,
+        x: Tensor,
+        norm: RMSNorm,
+        conv: TemporalShortConv,
+        chunks: Sequence[slice],
+        tail: Tensor | None,
+        crosses_chunks: bool,
+        save: bool,
+    ) -> Tensor:
+        """From their projection (B,T,S,C); `tail`, the frames before it, is written to if `save`."""
+        scale = (x.shape[-1] // self.num_heads) ** -0.5 * x.shape[2] ** -0.5
+        before = None if tail is None else read(tail)
+        keys = prologue(x, norm.weight, norm.eps, scale, True, conv.weight, chunks, before, crosses_chunks)
+        if save:
+            _append(tail, x)
+        return self._split(keys)
 
     def _main(
         self, x: Tensor, gates: Gates, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool
     ) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         tail = None if carry is None else carry.key_tail
-        convolved = self.conv_k(k, shared.chunks, tail, crosses_chunks=True)
-        if save:
-            _append(carry.key_tail, k)
-        q = rectified(self.q_norm(q))
-        k = rectified(self.k_norm(convolved, self._key_scale(x)))
+        k = self._keys(k, self.k_norm, self.conv_k, shared.chunks, tail, True, save)
         start = None if carry is None else (read(carry.main), read(carry.normalizer))
-        heads = self._split(q), self._split(k), self._split(v)
+        heads = self._split(self.q_norm(q, rectify=True)), k, self._split(v)
         out, (state, normalizer) = frame_gdn(*heads, *gates, shared.rotary, shared.chunks, start)
         if save:
             carry.main.copy_(state.detach())
@@ -116,13 +125,11 @@ class GatedDeltaAttention(DualAttention):
         self, x: Tensor, gates: Gates, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool
     ) -> Tensor:
         rays, (beta, decay) = shared.rays, gates
-        q = self._split(rectified(self.q_norm_cam(self.q_proj_cam(x))))
-        k = self.k_proj_cam(x)
-        tail = None if carry is None else carry.camera_key_tail
-        convolved = self.conv_k_cam(k, shared.chunks, tail, crosses_chunks=self.carries_camera_keys)
-        if save:
-            _append(carry.camera_key_tail, k)
-        k = self._split(rectified(self.k_norm_cam(convolved, self._key_scale(x))))
+        q = self._split(self.q_norm_cam(self.q_proj_cam(x), rectify=True))
+        tail, crosses = None if carry is None else carry.camera_key_tail, self.carries_camera_keys
+        k = self._keys(
+            self.k_proj_cam(x), self.k_norm_cam, self.conv_k_cam, shared.chunks, tail, crosses, save
+        )
         v = self._split(self.v_proj_cam(x))
         q_ray, k_ray, v_ray = self._in_ray_coordinates(q, k, v, rays)
         # A distant camera centre lengthens the keys; beta shrinks so that the recurrence stays stable.
@@ -164,8 +171,8 @@ class SoftmaxAttention(DualAttention):
 
     def _rotated(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
-        q = rotate(self._split(self.q_norm(q)), rotary)
-        return q, rotate(self._split(self.k_norm(k)), rotary), self._split(v)
+        q, k = self.q_norm(q, rotary=rotary), self.k_norm(k, rotary=rotary)
+        return self._split(q), self._split(k), self._split(v)
 
     def _camera_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q = self._split(self.q_norm_cam(self.q_proj_cam(x)))

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layers import scaled
-from .rotary import rotate
+from kernels.qk_prologue.vectorized import rotate, scaled
 
 _FLOOR = 1e-6
 
