@@ -28,7 +28,7 @@ def gated(hidden: Tensor) -> Tensor:
 def gated_sum(main: Tensor, other: Tensor | None, gate: Tensor) -> Tensor:
     """(main + other) * SiLU(gate), the gate in fp32; all (..., C).
 
-    On a CPU without gradients `other` is overwritten.
+    On a CPU without gradients `other` and `gate` are overwritten.
     """
     return _implementation(main).gated_sum(main, other, gate)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..devices import triton_path
 from . import vectorized
 
-__all__ = ["gated_residual", "modulated", "path"]
+__all__ = ["gated_residual", "modulated", "path", "residual_modulated"]
 
 
 def path(device: torch.device | str) -> tuple[str, str]:
@@ -22,8 +22,19 @@ def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return _implementation(x).modulated(x, scale, shift)
 
 
+def residual_modulated(x: Tensor, change: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """x + change, and `modulated` of this sum; x and change (B,T,S,C), scale and shift (B,T,1,C).
+
+    On a CPU without gradients `change` is overwritten.
+    """
+    return _implementation(x).residual_modulated(x, change, scale, shift)
+
+
 def gated_residual(x: Tensor, gate: Tensor, change: Tensor, added: Tensor | None = None) -> Tensor:
-    """x + gate * change + added; gate (B,T,1,C), all else (B,T,S,C)."""
+    """x + gate * change + added; gate (B,T,1,C), all else (B,T,S,C).
+
+    On a CPU without gradients `added` is overwritten.
+    """
     return _implementation(x).gated_residual(x, gate, change, added)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Adaptive layer norm and gated residual in fp32, as the definitions read."""
+"""Adaptive layer norm and residuals in fp32, as the definitions read."""
 
 from torch import Tensor
 
@@ -10,6 +10,12 @@ def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     centered = x - x.mean(dim=-1, keepdim=True)
     normed = centered / (centered.square().mean(dim=-1, keepdim=True) + 1e-6).sqrt()
     return normed * (1 + scale.float()) + shift.float()
+
+
+def residual_modulated(x: Tensor, change: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """x + change, and its `modulated`; change (B,T,S,C)."""
+    total = x.float() + change.float()
+    return total, modulated(total, scale, shift)
 
 
 def gated_residual(x: Tensor, gate: Tensor, change: Tensor, added: Tensor | None = None) -> Tensor:

@@ -34,7 +34,8 @@ def prologue(
     """Short convolution along frames, RMSNorm over all channels, scale, ReLU, rotation; all but the norm optional.
 
     Args:
-        x: (B,T,S,C), the projection or a slice of one. On a CPU without gradients it may be overwritten.
+        x: (B,T,S,C), the projection or a slice of one; (...,C) without taps and rotary. On a CPU, without taps and
+            gradients, it is overwritten.
         weight: (C,) of the norm; its statistics are fp32.
         scale: of keys.
         taps: (C,1,n): a causal filter along frames, used with its mirror image, the centre counted once.
@@ -44,7 +45,7 @@ def prologue(
         rotary: (T,S,D/2) complex64 for heads of D channels; None leaves them as they are.
 
     Returns:
-        (B,T,S,C) in x's dtype.
+        Like x, in its dtype.
     """
     if path(x.device)[0] == "vectorized":
         chosen = vectorized.prologue

@@ -7,16 +7,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_CACHED_ELEMENTS = 1 << 16
+
 
 def scaled(x: Tensor, factor: Tensor) -> Tensor:
     """x * factor in the dtype of x, which is overwritten where no gradients are recorded: new memory is slow."""
     return (x * factor).to(x.dtype) if torch.is_grad_enabled() else x.mul_(factor)
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float, scale: float = 1.0) -> Tensor:
-    """Over all channels, statistics in fp32; overwrites x where no gradients are recorded."""
+def rms_norm(x: Tensor, weight: Tensor, eps: float, rectify: bool = False) -> Tensor:
+    """Over all channels, statistics in fp32, then ReLU if `rectify`; overwrites x where no gradients are recorded."""
+    if torch.is_grad_enabled():
+        return _normed(x, weight, eps, rectify)
+    rows = x.reshape(-1, x.shape[-1])
+    # Several passes over a CPU's cache are quicker than several over its memory.
+    at_once = max(1, _CACHED_ELEMENTS // x.shape[-1]) if x.device.type == "cpu" else max(1, len(rows))
+    for part in rows.split(at_once):
+        _normed(part, weight, eps, rectify)
+    return rows.view(x.shape)
+
+
+def _normed(x: Tensor, weight: Tensor, eps: float, rectify: bool) -> Tensor:
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    return scaled(scaled(x, torch.rsqrt(norm.square() / x.shape[-1] + eps)), weight * scale)
+    x = scaled(scaled(x, torch.rsqrt(norm.square() / x.shape[-1] + eps)), weight)
+    return F.relu(x, inplace=not torch.is_grad_enabled()) if rectify else x
 
 
 def rotate(x: Tensor, rotary: Tensor) -> Tensor:
@@ -63,9 +77,7 @@ def prologue(
     """As the package's `prologue`; without taps and gradients x is overwritten."""
     if taps is not None:
         x = short_convolution(x, taps, chunks or [slice(0, x.shape[1])], tail, crosses_chunks)
-    x = rms_norm(x, weight, eps, scale)
-    if rectify:
-        x = F.relu(x, inplace=not torch.is_grad_enabled())
+    x = rms_norm(x, weight * scale, eps, rectify)
     if rotary is not None:
         x = rotate(x.unflatten(-1, (-1, 2 * rotary.shape[-1])), rotary).flatten(3)
     return x

@@ -9,7 +9,6 @@ from backend.models.stage1.attend import attend
 from backend.models.stage1.carry import KeyWindow
 from backend.models.stage1.conditioning import chunk_slices
 from backend.models.stage1.feed_forward import TemporalConv
-from backend.models.stage1.layers import TemporalShortConv
 from backend.models.stage1.rotary import rotary_tables
 from tests.stage1_reference import camera_poses, randn, randomize
 
@@ -217,27 +216,6 @@ def test_positions_are_absolute():
 
 
 CHUNKS = chunk_slices((0, 4, 7), 10)
-
-
-@pytest.mark.parametrize("crosses", [True, False])
-@torch.no_grad()
-def test_key_convolution_by_definition(crosses):
-    conv = TemporalShortConv(6, 4)
-    conv.weight.copy_(randn((6, 1, 4), 1))
-    x, taps = randn((2, 10, 5, 6), 2), conv.weight[:, 0].T
-    expected = torch.zeros_like(x)
-    for chunk in CHUNKS:
-        for t in range(chunk.start, chunk.stop):
-            for other in range(0 if crosses else chunk.start, chunk.stop):
-                if abs(t - other) <= 3:
-                    expected[:, t] += taps[3 - abs(t - other)] * x[:, other]
-    assert_close("key convolution", conv(x, CHUNKS, None, crosses), expected)
-    tail = torch.cat([torch.zeros(2, 3, 5, 6), x], dim=1)
-    for chunk in CHUNKS:
-        part = conv(
-            x[:, chunk], [slice(0, chunk.stop - chunk.start)], tail[:, chunk.start : chunk.start + 3], crosses
-        )
-        assert_close(f"frames {chunk.start}..", part, expected[:, chunk])
 
 
 @torch.no_grad()

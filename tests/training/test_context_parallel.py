@@ -8,10 +8,11 @@ import torch
 import torch.distributed as dist
 
 from backend.models.stage1 import Stage1Config, Stage1Transformer
-from backend.models.stage1.conditioning import chunk_slices
+from backend.models.stage1.attention import convolved_keys
+from backend.models.stage1.conditioning import Conditioning, chunk_slices
 from backend.models.stage1.context import ContextGroup
 from backend.models.stage1.feed_forward import TemporalConv
-from backend.models.stage1.layers import TemporalShortConv
+from backend.models.stage1.layers import RMSNorm, TemporalShortConv
 from kernels.camera_gdn.vectorized import camera_gdn
 from kernels.frame_gdn.vectorized import frame_gdn
 from tests.stage1_inputs import camera_poses, randn, randomize
@@ -58,9 +59,10 @@ def of_camera(given, rotary, chunks, share, own):
 def of_short_conv(given, rotary, chunks, share, own):
     conv = TemporalShortConv(6, 4)
     conv.weight = torch.nn.Parameter(given["weight"])
+    shared = Conditioning((FRAMES, 5, 1), rotary, None, None, chunks, [], share)
     total = 0
     for crosses in (True, False):
-        total = total + conv(given["x"], chunks, None, crosses, share)
+        total = total + convolved_keys(given["x"], RMSNorm(6, 1e-5), conv, 1.0, shared, None, crosses)
     given["weight"].extra = conv.weight
     return total
 

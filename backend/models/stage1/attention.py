@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from kernels.camera_gdn import camera_gdn, renormalized
 from kernels.frame_gdn import frame_gdn
+from kernels.gated_unit import gated_sum
+from kernels.qk_prologue import prologue
 
 from .attend import attend
 from .carry import GatedDeltaCarry, KeyWindow, SoftmaxCarry, read
@@ -19,7 +21,6 @@ from .conditioning import Conditioning, TextKeys
 from .config import Stage1Config
 from .context import FrameShare
 from .layers import RMSNorm, TemporalShortConv
-from .rotary import rotate
 from .ucpe import RayTransforms
 
 Gates = tuple[Tensor, Tensor]  # beta (B,T,S,h), decay (B,T,h)
@@ -59,11 +60,8 @@ class DualAttention(nn.Module):
         return x.unflatten(-1, (self.num_heads, -1))
 
     def _combined(self, x: Tensor, main: Tensor, camera: Tensor | None) -> Tensor:
-        total = main.flatten(3)
-        if camera is not None:
-            total = self.out_proj_cam(camera.flatten(3)).add_(total)
-        gated = total.float() * F.silu(self.output_gate(x).float(), inplace=not torch.is_grad_enabled())
-        return self.proj(gated.to(x.dtype))
+        projected = None if camera is None else self.out_proj_cam(camera.flatten(3))
+        return self.proj(gated_sum(main.flatten(3), projected, self.output_gate(x)))
 
 
 class GatedDeltaAttention(DualAttention):
@@ -97,15 +95,13 @@ class GatedDeltaAttention(DualAttention):
     def _main(
         self, x: Tensor, gates: Gates, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool
     ) -> Tensor:
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q, projected, v = self.qkv(x).chunk(3, dim=-1)
         tail = None if carry is None else carry.key_tail
-        convolved = self.conv_k(k, shared.chunks, tail, True, shared.context)
+        k = self._split(convolved_keys(projected, self.k_norm, self.conv_k, self._key_scale(x), shared, tail))
         if save:
-            _append(carry.key_tail, k)
-        q = self.q_norm(q, rectify=True)
-        k = self.k_norm(convolved, self._key_scale(x), rectify=True)
+            _append(tail, projected)
         start = None if carry is None else (read(carry.main), read(carry.normalizer))
-        heads = self._split(q), self._split(k), self._split(v)
+        heads = self._split(self.q_norm(q, rectify=True)), k, self._split(v)
         if shared.context is not None:
             return shared.context.frame_gdn(*heads, *gates, shared.rotary)
         out, (state, normalizer) = frame_gdn(*heads, *gates, shared.rotary, shared.chunks, start)
@@ -118,12 +114,13 @@ class GatedDeltaAttention(DualAttention):
         self, x: Tensor, gates: Gates, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool
     ) -> Tensor:
         q = self._split(self.q_norm_cam(self.q_proj_cam(x), rectify=True))
-        k = self.k_proj_cam(x)
-        tail = None if carry is None else carry.camera_key_tail
-        convolved = self.conv_k_cam(k, shared.chunks, tail, self.carries_camera_keys, shared.context)
+        projected, tail = self.k_proj_cam(x), None if carry is None else carry.camera_key_tail
+        scale, crosses = self._key_scale(x), self.carries_camera_keys
+        k = self._split(
+            convolved_keys(projected, self.k_norm_cam, self.conv_k_cam, scale, shared, tail, crosses)
+        )
         if save:
-            _append(carry.camera_key_tail, k)
-        k = self._split(self.k_norm_cam(convolved, self._key_scale(x), rectify=True))
+            _append(tail, projected)
         v = self._split(self.v_proj_cam(x))
         if shared.context is not None:
             return shared.context.camera_gdn(q, k, v, *gates, shared.rays, self.renormalize)
@@ -132,6 +129,25 @@ class GatedDeltaAttention(DualAttention):
         if save:
             carry.camera.copy_(state.detach())
         return out
+
+
+def convolved_keys(
+    x: Tensor,
+    norm: RMSNorm,
+    conv: TemporalShortConv,
+    scale: float,
+    shared: Conditioning,
+    tail: Tensor | None = None,
+    crosses_chunks: bool = True,
+) -> Tensor:
+    """Keys of Gated DeltaNet from their projection (B,T,S,C); tail (B,n,S,C), the frames before it."""
+    if shared.context is not None:
+        x = shared.context.with_halo(x, conv.reach, conv.reach)
+        chunks = shared.context.chunks(conv.reach, conv.reach)
+        keys = prologue(x, norm.weight, norm.eps, scale, True, conv.weight, chunks, None, crosses_chunks)
+        return keys[:, conv.reach : -conv.reach]
+    before = None if tail is None else read(tail)
+    return prologue(x, norm.weight, norm.eps, scale, True, conv.weight, shared.chunks, before, crosses_chunks)
 
 
 def _append(tail: Tensor, x: Tensor) -> None:
@@ -162,8 +178,8 @@ class SoftmaxAttention(DualAttention):
 
     def _rotated(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
-        q = rotate(self._split(self.q_norm(q)), rotary)
-        return q, rotate(self._split(self.k_norm(k)), rotary), self._split(v)
+        q, k = self.q_norm(q, rotary=rotary), self.k_norm(k, rotary=rotary)
+        return self._split(q), self._split(k), self._split(v)
 
     def _in_ray_coordinates(self, x: Tensor, rays: RayTransforms) -> tuple[Tensor, Tensor, Tensor]:
         plain = self.q_norm_cam(self.q_proj_cam(x)), self.k_norm_cam(self.k_proj_cam(x)), self.v_proj_cam(x)

@@ -14,22 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels.modulation import gated_residual, modulated, residual_modulated
+
 from .attention import CrossAttention, GatedDeltaAttention, SoftmaxAttention
 from .carry import BlockCarry, Carry, CarryPlan, GatedDeltaCarry, KeyWindow, SoftmaxCarry
 from .conditioning import BlockConditioning, Conditioning, chunk_slices
 from .config import Stage1Config
 from .context import FrameShare
 from .feed_forward import GLUMBConvTemp
-from .layers import (
-    CaptionEmbedder,
-    CellEmbedder,
-    FinalLayer,
-    RMSNorm,
-    TimeEmbedder,
-    added,
-    layer_norm,
-    to_tokens,
-)
+from .layers import CaptionEmbedder, CellEmbedder, FinalLayer, RMSNorm, TimeEmbedder, to_tokens
 from .rotary import rotary_tables
 from .ucpe import RayTransforms, ray_matrices
 
@@ -56,14 +49,15 @@ class Block(nn.Module):
         """x (B,T,S,C), modulation (B,T,6,C) -> (B,T,S,C)."""
         rows = (self.scale_shift_table + modulation).unsqueeze(3).unbind(2)
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = rows
-        modulated = torch.addcmul(shift_msa, layer_norm(x), 1 + scale_msa)
         of_attention, tail = (None, None) if carry is None else (carry.attention, carry.feed_forward_tail)
-        x = torch.addcmul(x, gate_msa, self.attn(modulated, shared, of_attention, save))
-        if own.plucker_map is not None:
-            x = F.linear(shared.plucker, *own.plucker_map).add_(x)
-        x = added(self.cross_attn(x, own.text), x)
-        modulated = torch.addcmul(shift_mlp, layer_norm(x), 1 + scale_mlp)
-        return torch.addcmul(x, gate_mlp, self.mlp(modulated, shared, tail, save))
+        x = gated_residual(
+            x,
+            gate_msa,
+            self.attn(modulated(x, scale_msa, shift_msa), shared, of_attention, save),
+            None if own.plucker_map is None else F.linear(shared.plucker, *own.plucker_map),
+        )
+        x, prepared = residual_modulated(x, self.cross_attn(x, own.text), scale_mlp, shift_mlp)
+        return gated_residual(x, gate_mlp, self.mlp(prepared, shared, tail, save))
 
 
 class Stage1Transformer(nn.Module):
