@@ -15,7 +15,7 @@ from .conditioning import Conditioning
 from .layers import PointwiseConv
 
 # The widest tensor of the model is made for so many elements at a time.
-_ELEMENTS_AT_ONCE = 1 << 20
+_ELEMENTS_AT_ONCE = 1 << 22
 
 
 class Named(nn.Module):
