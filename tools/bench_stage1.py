@@ -166,9 +166,7 @@ def matmul_rate() -> float:
     return 2 * 2048**3 / min(_cpu_seconds(lambda: a @ b) for _ in range(5))
 
 
-def ratio(
-    name: str, own: float, their: float, unit: str, conditions: str, targets: dict[str, float]
-) -> dict:
+def ratio(name: str, own: float, their: float, unit: str, conditions: str, targets: dict[str, float]) -> dict:
     conditions = f"{conditions}; sides in {'CPU seconds' if unit == 's' else unit}"
     return {
         "name": name,

@@ -5,10 +5,10 @@ Queries, keys and values are taken to the coordinates of their own token's ray, 
 runs there without a denominator, and what is read is taken back. The transform itself is public for softmax blocks.
 """
 
-from .ucpe import renormalized, transformed
+from .ucpe import Rays, decode, encode_key_or_value, encode_query, rays_at
 from .vectorized import camera_gdn
 
-__all__ = ["camera_gdn", "path", "renormalized", "transformed"]
+__all__ = ["Rays", "camera_gdn", "decode", "encode_key_or_value", "encode_query", "path", "rays_at"]
 
 
 def path(device: str) -> tuple[str, str]:

@@ -4,8 +4,8 @@
 import pytest
 import torch
 
+from kernels import tokens
 from kernels.camera_gdn import camera_gdn, naive
-from kernels.frame_gdn import vectorized as frames_at_once
 from tests.kernel_comparison import assert_close, slices
 
 # batch, frames, tokens of a frame, heads, head width; and the frames cut into chunks
@@ -44,7 +44,7 @@ def problem(shape, dtype=torch.float32):
 def test_matches_the_definition(
     shape, chunks, portion_elements, renormalize, nan_filled_buffers, monkeypatch
 ):
-    monkeypatch.setattr(frames_at_once, "_CPU_PORTION", portion_elements)
+    monkeypatch.setattr(tokens, "_CPU_PORTION", portion_elements)
     tensors, rays, carried = problem(shape)
     before = [x.clone() for x in (*tensors, *rays, carried)]
     for cut in (None, chunks):
@@ -83,7 +83,9 @@ def test_bf16_inputs_are_encoded_and_scanned_in_fp32():
     out, state = camera_gdn(*tensors, rays, None, carried, True)
     assert out.dtype == torch.bfloat16
     expected, expected_state = naive.camera_gdn(*tensors, rays, None, carried, True)
-    assert torch.equal(out, camera_gdn(*(x.float() for x in tensors), rays, None, carried, True)[0].bfloat16())
+    assert torch.equal(
+        out, camera_gdn(*(x.float() for x in tensors), rays, None, carried, True)[0].bfloat16()
+    )
     assert_close("output", out, expected, 4e-3)
     assert_close("state", state, expected_state, 1e-5)
 

@@ -4,20 +4,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels.camera_gdn import camera_gdn, renormalized
+from kernels.camera_gdn import Rays, camera_gdn, decode, encode_key_or_value, encode_query, rays_at
 from kernels.frame_gdn import frame_gdn
+from kernels.tokens import portions, rotated
 
 from .carry import GatedDeltaCarry, KeyWindow, SoftmaxCarry, read
 from .conditioning import Conditioning, TextKeys
 from .config import Stage1Config
 from .layers import RMSNorm, TemporalShortConv
-from .rotary import rotate
 from .ucpe import RayTransforms
 
 Gates = tuple[Tensor, Tensor]  # beta (B,T,S,h), decay (B,T,h)
@@ -146,26 +146,47 @@ class SoftmaxAttention(DualAttention):
     def forward(self, x: Tensor, shared: Conditioning, carry: SoftmaxCarry | None, save: bool) -> Tensor:
         """Arguments as in `GatedDeltaAttention.forward`; with a carry, x is one chunk."""
         windows = (None, None) if carry is None else (carry.main, carry.camera)
-        q, k, v = self._rotated(x, shared.rotary)
-        main = self._attend(q, k, v, self.main_scale, shared.chunks, windows[0], save)
+        turned = self._rotated(x, shared.rotary)
+        attended = self._attend(*turned, self.main_scale, shared.chunks, windows[0], save)
+        main = attended.to(x.dtype)
         if shared.rays is None:
             return self._combined(x, main, None)
-        q, k, v = self._in_ray_coordinates(x, shared.rays)
-        camera = self._attend(q, k, v, self.camera_scale, shared.chunks, windows[1], save)
-        return self._combined(x, main, shared.rays.decode(camera))
+        encoded = self._in_ray_coordinates(x, shared.rays)
+        attended = self._attend(*encoded, self.camera_scale, shared.chunks, windows[1], save)
+        camera = torch.empty_like(main)
+        for frames in portions(camera):
+            camera[:, frames] = decode(attended[:, frames].to(x.dtype), rays_at(shared.rays, frames))
+        return self._combined(x, main, camera)
 
     def _rotated(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
-        q = rotate(self._split(self.q_norm(q)), rotary)
-        return q, rotate(self._split(self.k_norm(k)), rotary), self._split(v)
+        q, k = (
+            self._heads_first(x, lambda part, frames: rotated(part, rotary[frames]))
+            for x in (self.q_norm(q), self.k_norm(k))
+        )
+        return q, k, self._heads_first(v, lambda part, _: part)
 
     def _in_ray_coordinates(self, x: Tensor, rays: RayTransforms) -> tuple[Tensor, Tensor, Tensor]:
-        plain = self.q_norm_cam(self.q_proj_cam(x)), self.k_norm_cam(self.k_proj_cam(x)), self.v_proj_cam(x)
-        q, k, v = (self._split(tensor) for tensor in plain)
-        encoded = rays.encode_query(q), rays.encode_key_or_value(k), rays.encode_key_or_value(v)
-        if not self.renormalize:
-            return encoded
-        return tuple(renormalized(ray, plain) for ray, plain in zip(encoded, (q, k, v), strict=True))
+        def encoded(x: Tensor, encode: Callable[[Tensor, Rays, bool], Tensor]) -> Tensor:
+            return self._heads_first(
+                x, lambda part, frames: encode(part, rays_at(rays, frames), self.renormalize)
+            )
+
+        return (
+            encoded(self.q_norm_cam(self.q_proj_cam(x)), encode_query),
+            encoded(self.k_norm_cam(self.k_proj_cam(x)), encode_key_or_value),
+            encoded(self.v_proj_cam(x), encode_key_or_value),
+        )
+
+    def _heads_first(self, x: Tensor, encode: Callable[[Tensor, slice], Tensor]) -> Tensor:
+        """x (B,T,S,C), encoded a few frames at a time -> (B,h,T,S,D) in the attention's dtype."""
+        heads = self._split(x)
+        batch, frames, cells, count, width = heads.shape
+        dtype = torch.bfloat16 if self.in_bf16 else x.dtype
+        out = x.new_empty(batch, count, frames, cells, width, dtype=dtype)
+        for portion in portions(x):
+            out[:, :, portion] = encode(heads[:, portion], portion).permute(0, 3, 1, 2, 4)
+        return out
 
     def _attend(
         self,
@@ -177,12 +198,8 @@ class SoftmaxAttention(DualAttention):
         window: KeyWindow | None,
         save: bool,
     ) -> Tensor:
-        """q, k, v (B,T,S,h,D) -> (B,T,S,h,D)."""
-        dtype, cells = torch.bfloat16 if self.in_bf16 else q.dtype, q.shape[2]
-        queries, keys, values = (
-            x.flatten(1, 2).transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
-            for x in (q, k, v)
-        )
+        """q, k, v (B,h,T,S,D) -> (B,T,S,h,D) of their dtype."""
+        cells, (queries, keys, values) = q.shape[3], (x.flatten(2, 3) for x in (q, k, v))
         own = keys, values
         if window is not None:
             keys, values = window.joined(*own)
@@ -197,7 +214,7 @@ class SoftmaxAttention(DualAttention):
         if save:
             window.keep(*own)
         out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        return out.transpose(1, 2).reshape(q.shape).to(q.dtype)
+        return out.transpose(1, 2).unflatten(1, q.shape[2:4])
 
 
 def _padded_width(head_dim: int) -> int:
