@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..devices import triton_path
 from . import vectorized
-from .ucpe import renormalized, transformed
+from .ucpe import Rays, decode, encode_key_or_value, encode_query, rays_at
 
-__all__ = ["camera_gdn", "path", "renormalized", "transformed"]
+__all__ = ["Rays", "camera_gdn", "decode", "encode_key_or_value", "encode_query", "path", "rays_at"]
 
 
 def path(device: torch.device | str) -> tuple[str, str]:

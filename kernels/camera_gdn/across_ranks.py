@@ -4,7 +4,7 @@
 from torch import Tensor
 
 from ..frame_gdn.across_ranks import Stretch, by_head, states
-from .ucpe import length, renormalized, transformed
+from .ucpe import decode, encode_key_or_value, encode_query, length
 
 
 def camera_gdn(
@@ -18,14 +18,12 @@ def camera_gdn(
     renormalize: bool = False,
 ) -> Tensor:
     """As the package's `camera_gdn` over the whole clip, without a state before it; tensors are of the own frames."""
-    to_ray, from_ray, rotary = rays
-    plain = q.float(), k.float(), v.float()
-    matrices = to_ray.transpose(-1, -2), from_ray, from_ray
-    encoded = [transformed(x, matrix, rotary) for x, matrix in zip(plain, matrices, strict=True)]
-    if renormalize:
-        encoded = [renormalized(ray, x) for ray, x in zip(encoded, plain, strict=True)]
-    longer = length(encoded[1]).clamp(min=1e-6) / length(plain[1]).clamp(min=1e-6)
+    queries, keys, values = q.float(), k.float(), v.float()
+    plain = keys
+    queries = encode_query(queries, rays, renormalize)
+    keys, values = (encode_key_or_value(x, rays, renormalize) for x in (keys, values))
+    longer = length(keys).clamp(min=1e-6) / length(plain).clamp(min=1e-6)
     beta = beta.float().unsqueeze(-1) / longer.square().mean(dim=2, keepdim=True).clamp(min=1)
-    queries, keys, values, weights = (by_head(x) for x in (*encoded, beta))
+    queries, keys, values, weights = (by_head(x) for x in (queries, keys, values, beta))
     read = (queries @ states(keys, values, weights, decay, stretch)).transpose(2, 3)
-    return transformed(read, to_ray, rotary.conj()).to(v.dtype)
+    return decode(read, rays).to(v.dtype)

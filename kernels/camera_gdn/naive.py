@@ -8,8 +8,6 @@ from torch import Tensor
 
 from ..frame_gdn.naive import rotate, states
 
-Rays = tuple[Tensor, Tensor, Tensor]
-
 
 def transform(x: Tensor, matrix: Tensor, rotary: Tensor) -> Tensor:
     """x (B,T,S,h,D): groups of 4 channels of the first half times matrix (B,T,S,4,4), the second half turned."""
@@ -30,7 +28,7 @@ def camera_gdn(
     v: Tensor,
     beta: Tensor,
     decay: Tensor,
-    rays: Rays,
+    rays: tuple[Tensor, Tensor, Tensor],
     chunks: Sequence[slice] | None = None,
     start: Tensor | None = None,
     renormalize: bool = False,

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..frame_gdn.vectorized import portions, products, read, scan
-from .ucpe import length, renormalized, transformed
+from ..frame_gdn.vectorized import products, read, scan
+from ..tokens import portions
+from .ucpe import Rays, decode, encode_key_or_value, encode_query, length, rays_at
 
 
 def camera_gdn(
@@ -19,7 +20,7 @@ def camera_gdn(
     v: Tensor,
     beta: Tensor,
     decay: Tensor,
-    rays: tuple[Tensor, Tensor, Tensor],
+    rays: Rays,
     chunks: Sequence[slice] | None = None,
     start: Tensor | None = None,
     renormalize: bool = False,
@@ -40,25 +41,18 @@ def camera_gdn(
     Returns:
         (B,T,S,h,D) in v's dtype, in world coordinates, and the state after frame T - 1, like `start`.
     """
-    to_ray, from_ray, rotary = rays
-
-    def encoded(x: Tensor, matrix: Tensor, frames: slice) -> Tensor:
-        ray = transformed(x, matrix[:, frames], rotary[frames])
-        return renormalized(ray, x) if renormalize else ray
-
     frame_products = []
     for frames in portions(v):
-        plain = k[:, frames].float()
-        keys = encoded(plain, from_ray, frames)
-        values = encoded(v[:, frames].float(), from_ray, frames)
+        here, plain = rays_at(rays, frames), k[:, frames].float()
+        keys = encode_key_or_value(plain, here, renormalize)
+        values = encode_key_or_value(v[:, frames].float(), here, renormalize)
         longer = length(keys).clamp(min=1e-6) / length(plain).clamp(min=1e-6)
-        inflation = longer.square().mean(dim=2).clamp(min=1).transpose(-1, -2)
-        divided = beta[:, frames].float() / inflation
-        frame_products += products(keys, values, divided, decay[:, frames])
+        inflation = longer.square().mean(dim=2).clamp(min=1).mT
+        frame_products += products(keys, values, beta[:, frames].float() / inflation, decay[:, frames])
     states, last = scan(frame_products, chunks, start)
     out = torch.empty_like(v)
     for frames in portions(v):
-        queries = encoded(q[:, frames].float(), to_ray.transpose(-1, -2), frames)
-        in_ray = read(queries, states[frames])
-        out[:, frames] = transformed(in_ray, to_ray[:, frames], rotary[frames].conj())
+        here = rays_at(rays, frames)
+        queries = encode_query(q[:, frames].float(), here, renormalize)
+        out[:, frames] = decode(read(queries, states[frames]), here)
     return out, last

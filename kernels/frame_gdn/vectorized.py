@@ -9,15 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# fp32 elements of q, k or v at a time: what a CPU's cache holds, a bounded buffer on other devices.
-_CPU_PORTION, _DEVICE_PORTION = 1 << 17, 1 << 26
-
-
-def portions(x: Tensor) -> list[slice]:
-    """Slices of the frame axis of x (B,T,S,h,D) that are worked on at once."""
-    frames, portion = x.shape[1], _CPU_PORTION if x.device.type == "cpu" else _DEVICE_PORTION
-    step = max(1, portion * frames // x.numel())
-    return [slice(start, start + step) for start in range(0, frames, step)]
+from ..tokens import portions, rotated
 
 
 def products(keys: Tensor, values: Tensor | None, beta: Tensor, decay: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -78,13 +70,6 @@ def read(queries: Tensor, states: list[Tensor]) -> Tensor:
     return (queries.transpose(2, 3) @ together.mT).transpose(2, 3)
 
 
-def turned(x: Tensor, rotary: Tensor) -> Tensor:
-    """Adjacent channel pairs of x (B,t,S,h,D) fp32, turned by rotary (t,S,D/2) complex64."""
-    return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * rotary[:, :, None]).flatten(
-        -2
-    )
-
-
 def frame_gdn(
     q: Tensor,
     k: Tensor,
@@ -113,7 +98,7 @@ def frame_gdn(
     for frames in portions(v):
         keys, gates = k[:, frames].float(), (beta[:, frames].float(), decay[:, frames])
         denominator += products(keys, None, *gates)
-        numerator += products(turned(keys, rotary[frames]), v[:, frames].float(), *gates)
+        numerator += products(rotated(keys, rotary[frames]), v[:, frames].float(), *gates)
     of_values, of_ones = start or (None, None)
     numerator, of_values = scan(numerator, chunks, of_values)
     denominator, of_ones = scan(denominator, chunks, of_ones)
@@ -121,5 +106,5 @@ def frame_gdn(
     for frames in portions(v):
         queries = q[:, frames].float()
         norm = read(queries, denominator[frames]) + 1e-8
-        out[:, frames] = read(turned(queries, rotary[frames]), numerator[frames]).div_(norm)
+        out[:, frames] = read(rotated(queries, rotary[frames]), numerator[frames]).div_(norm)
     return out, (of_values, of_ones)

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..tokens import portions, rotated
+
 _CACHED_ELEMENTS = 1 << 16
 
 
@@ -31,12 +33,6 @@ def _normed(x: Tensor, weight: Tensor, eps: float, rectify: bool) -> Tensor:
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
     x = scaled(scaled(x, torch.rsqrt(norm.square() / x.shape[-1] + eps)), weight)
     return F.relu(x, inplace=not torch.is_grad_enabled()) if rectify else x
-
-
-def rotate(x: Tensor, rotary: Tensor) -> Tensor:
-    """Turn adjacent channel pairs of x (B,T,S,h,d) by rotary (T,S,d/2), in fp32; the result has x's dtype."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * rotary[:, :, None]).flatten(-2).to(x.dtype)
 
 
 def short_convolution(
@@ -79,5 +75,9 @@ def prologue(
         x = short_convolution(x, taps, chunks or [slice(0, x.shape[1])], tail, crosses_chunks)
     x = rms_norm(x, weight * scale, eps, rectify)
     if rotary is not None:
-        x = rotate(x.unflatten(-1, (-1, 2 * rotary.shape[-1])), rotary).flatten(3)
+        heads = x.unflatten(-1, (-1, 2 * rotary.shape[-1]))
+        if torch.is_grad_enabled():
+            return rotated(heads, rotary).flatten(3)
+        for frames in portions(heads):
+            heads[:, frames] = rotated(heads[:, frames], rotary[frames])
     return x

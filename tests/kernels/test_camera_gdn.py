@@ -4,8 +4,8 @@
 import pytest
 import torch
 
+from kernels import tokens
 from kernels.camera_gdn import camera_gdn, naive
-from kernels.frame_gdn import vectorized as frames_at_once
 from tests.kernel_comparison import assert_close, slices
 
 # batch, frames, tokens of a frame, heads, head width; and the frames cut into chunks
@@ -44,7 +44,7 @@ def problem(shape, dtype=torch.float32):
 def test_matches_the_definition(
     shape, chunks, portion_elements, renormalize, nan_filled_buffers, monkeypatch
 ):
-    monkeypatch.setattr(frames_at_once, "_CPU_PORTION", portion_elements)
+    monkeypatch.setattr(tokens, "_CPU_PORTION", portion_elements)
     tensors, rays, carried = problem(shape)
     before = [x.clone() for x in (*tensors, *rays, carried)]
     for cut in (None, chunks):

@@ -4,6 +4,7 @@
 import pytest
 import torch
 
+from kernels import tokens
 from kernels.frame_gdn import frame_gdn, naive, vectorized
 from tests.kernel_comparison import assert_close, slices
 
@@ -44,7 +45,7 @@ CHUNKS = [slices(4, 5), None, slices(1, 2), slices(4, 7, 10, 13), slices(2, 4)]
 @pytest.mark.parametrize("portion_elements", [1, 1 << 20])
 @pytest.mark.parametrize(("shape", "chunks"), list(zip(SHAPES, CHUNKS, strict=True)))
 def test_matches_the_recurrence(shape, chunks, portion_elements, carried, nan_filled_buffers, monkeypatch):
-    monkeypatch.setattr(vectorized, "_CPU_PORTION", portion_elements)
+    monkeypatch.setattr(tokens, "_CPU_PORTION", portion_elements)
     q, k, v, beta, decay, rotary = problem(shape)
     start = start_of(shape) if carried else None
     for cut in (None, chunks):

@@ -239,7 +239,8 @@ def test_softmax_attention_by_mask():
     model, (latents, _, text, mask, camera, plucker) = make({"num_layers": 1, "softmax_every_n": 1}, (0,), 10)
     attention, cells = model.blocks[0].attn, CELLS[0] * CELLS[1]
     q, k, v = (randn((2, 10, cells, 2, 24), seed) for seed in (1, 2, 3))
-    out = attention._attend(q, k, v, 0.2, CHUNKS, None, False)
+    heads_first = (x.permute(0, 3, 1, 2, 4) for x in (q, k, v))
+    out = attention._attend(*heads_first, 0.2, CHUNKS, None, False)
     ends = torch.repeat_interleave(torch.tensor([4, 7, 10]), torch.tensor([4, 3, 3])).repeat_interleave(cells)
     frame = torch.arange(10).repeat_interleave(cells)
     scores = 0.2 * torch.einsum("bqhd,bkhd->bhqk", q.flatten(1, 2), k.flatten(1, 2))

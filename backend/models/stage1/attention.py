@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels.camera_gdn import camera_gdn, renormalized
+from kernels.camera_gdn import Rays, camera_gdn, decode, encode_key_or_value, encode_query, rays_at
 from kernels.frame_gdn import frame_gdn
 from kernels.gated_unit import gated_sum
 from kernels.qk_prologue import prologue
+from kernels.tokens import portions
 
 from .attend import attend
 from .carry import GatedDeltaCarry, KeyWindow, SoftmaxCarry, read
@@ -168,26 +169,51 @@ class SoftmaxAttention(DualAttention):
     def forward(self, x: Tensor, shared: Conditioning, carry: SoftmaxCarry | None, save: bool) -> Tensor:
         """Arguments as in `GatedDeltaAttention.forward`; with a carry, x is one chunk."""
         windows = (None, None) if carry is None else (carry.main, carry.camera)
-        q, k, v = self._rotated(x, shared.rotary)
-        main = self._attend(q, k, v, self.main_scale, shared.chunks, windows[0], save, shared.context)
+        attended = self._attend(
+            *self._rotated(x, shared.rotary), self.main_scale, shared.chunks, windows[0], save, shared.context
+        )
+        main = attended.to(x.dtype)
         if shared.rays is None:
             return self._combined(x, main, None)
-        q, k, v = self._in_ray_coordinates(x, shared.rays)
-        camera = self._attend(q, k, v, self.camera_scale, shared.chunks, windows[1], save, shared.context)
-        return self._combined(x, main, shared.rays.decode(camera))
+        attended = self._attend(
+            *self._in_ray_coordinates(x, shared.rays),
+            self.camera_scale,
+            shared.chunks,
+            windows[1],
+            save,
+            shared.context,
+        )
+        camera = torch.empty_like(main)
+        for frames in portions(camera):
+            camera[:, frames] = decode(attended[:, frames].to(x.dtype), rays_at(shared.rays, frames))
+        return self._combined(x, main, camera)
 
     def _rotated(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
-        q, k = self.q_norm(q, rotary=rotary), self.k_norm(k, rotary=rotary)
-        return self._split(q), self._split(k), self._split(v)
+        turned = self.q_norm(q, rotary=rotary), self.k_norm(k, rotary=rotary), v
+        return tuple(self._heads_first(x, lambda part, _: part) for x in turned)
 
     def _in_ray_coordinates(self, x: Tensor, rays: RayTransforms) -> tuple[Tensor, Tensor, Tensor]:
-        plain = self.q_norm_cam(self.q_proj_cam(x)), self.k_norm_cam(self.k_proj_cam(x)), self.v_proj_cam(x)
-        q, k, v = (self._split(tensor) for tensor in plain)
-        encoded = rays.encode_query(q), rays.encode_key_or_value(k), rays.encode_key_or_value(v)
-        if not self.renormalize:
-            return encoded
-        return tuple(renormalized(ray, plain) for ray, plain in zip(encoded, (q, k, v), strict=True))
+        def encoded(x: Tensor, encode: Callable[[Tensor, Rays, bool], Tensor]) -> Tensor:
+            return self._heads_first(
+                x, lambda part, frames: encode(part, rays_at(rays, frames), self.renormalize)
+            )
+
+        return (
+            encoded(self.q_norm_cam(self.q_proj_cam(x)), encode_query),
+            encoded(self.k_norm_cam(self.k_proj_cam(x)), encode_key_or_value),
+            encoded(self.v_proj_cam(x), encode_key_or_value),
+        )
+
+    def _heads_first(self, x: Tensor, encode: Callable[[Tensor, slice], Tensor]) -> Tensor:
+        """x (B,T,S,C), encoded a few frames at a time -> (B,h,T,S,D) in the attention's dtype."""
+        heads = self._split(x)
+        batch, frames, cells, count, width = heads.shape
+        dtype = torch.bfloat16 if self.in_bf16 else x.dtype
+        out = x.new_empty(batch, count, frames, cells, width, dtype=dtype)
+        for portion in portions(x):
+            out[:, :, portion] = encode(heads[:, portion], portion).permute(0, 3, 1, 2, 4)
+        return out
 
     def _attend(
         self,
@@ -200,14 +226,10 @@ class SoftmaxAttention(DualAttention):
         save: bool,
         context: FrameShare | None = None,
     ) -> Tensor:
-        """q, k, v (B,T,S,h,D) -> (B,T,S,h,D)."""
-        dtype, cells = torch.bfloat16 if self.in_bf16 else q.dtype, q.shape[2]
+        """q, k, v (B,h,T,S,D) -> (B,T,S,h,D) of their dtype."""
+        cells, (queries, keys, values) = q.shape[3], (x.flatten(2, 3) for x in (q, k, v))
         if context is not None:
-            k, v = context.gathered(k.to(dtype)), context.gathered(v.to(dtype))
-        queries, keys, values = (
-            x.flatten(1, 2).transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
-            for x in (q, k, v)
-        )
+            keys, values = (context.gathered(x.transpose(1, 2)).transpose(1, 2).flatten(2, 3) for x in (k, v))
         own = keys, values
         if window is not None:
             keys, values = window.joined(*own)
@@ -222,7 +244,7 @@ class SoftmaxAttention(DualAttention):
         if save:
             window.keep(*own)
         out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        return out.transpose(1, 2).reshape(q.shape).to(q.dtype)
+        return out.transpose(1, 2).unflatten(1, q.shape[2:4])
 
 
 def _padded_width(head_dim: int) -> int:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from kernels.camera_gdn import rays_at
+
 from .context import FrameShare
 from .ucpe import RayTransforms
 
@@ -57,7 +59,7 @@ class Conditioning:
         frames = chunks[-1].stop
         rays, plucker = self.rays, self.plucker
         if rays is not None:
-            rays = RayTransforms(rays.to_ray[:, :frames], rays.from_ray[:, :frames], rays.rotary[:frames])
+            rays = RayTransforms(*rays_at(rays, slice(0, frames)))
         if plucker is not None:
             plucker = plucker[:, :frames]
         grid = (frames, *self.grid[1:])

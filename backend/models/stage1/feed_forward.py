@@ -16,7 +16,7 @@ from .context import FrameShare
 from .layers import PointwiseConv
 
 # The widest tensor of the model is made for so many elements at a time.
-_ELEMENTS_AT_ONCE = 1 << 20
+_ELEMENTS_AT_ONCE = 1 << 22
 
 
 class Named(nn.Module):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Unified camera positional encoding (UCPE): attention in the coordinates of each token's own ray."""
+"""The rays of unified camera positional encoding (UCPE): every token has coordinates of its own."""
 
 from __future__ import annotations
 
@@ -9,37 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.camera_gdn import transformed
-
 _FLOOR = 1e-6
 
 
 class RayTransforms(NamedTuple):
-    """What the camera branches of all blocks share, fp32.
+    """What the camera branches of all blocks share; `kernels.camera_gdn` encodes and decodes with it.
 
     Attributes:
-        to_ray: P (B,T,S,4,4), world to ray.
-        from_ray: its inverse (B,T,S,4,4).
+        to_ray: P (B,T,S,4,4) fp32, world to ray.
+        from_ray: its inverse (B,T,S,4,4) fp32.
         rotary: camera table (T,S,head_dim/4) complex64.
     """
 
     to_ray: Tensor
     from_ray: Tensor
     rotary: Tensor
-
-    @property
-    def tables(self) -> tuple[Tensor, Tensor, Tensor]:
-        """As the operator of the camera branch takes them."""
-        return self.to_ray, self.from_ray, self.rotary
-
-    def encode_query(self, x: Tensor) -> Tensor:
-        return transformed(x, self.to_ray.transpose(-1, -2), self.rotary)
-
-    def encode_key_or_value(self, x: Tensor) -> Tensor:
-        return transformed(x, self.from_ray, self.rotary)
-
-    def decode(self, x: Tensor) -> Tensor:
-        return transformed(x, self.to_ray, self.rotary.conj())
 
 
 def ray_matrices(camera: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
