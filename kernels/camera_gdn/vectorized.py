@@ -25,22 +25,7 @@ def camera_gdn(
     start: Tensor | None = None,
     renormalize: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Gated delta rule over frames in ray coordinates; computed in fp32.
-
-    Args:
-        q, k, v: (B,T,S,h,D) in world coordinates; q and k non-negative, k already scaled.
-        beta: (B,T,S,h) in (0,1). It is divided by how much longer the keys of a frame are in ray coordinates, in the
-            mean of their squares and at least 1, so that a distant camera centre leaves the recurrence stable.
-        decay: (B,T,h) fp32 in (0,1).
-        rays: world to ray (B,T,S,4,4) fp32, its inverse, and the rotary table (T,S,D/4) complex64. Queries take the
-            first one transposed, keys and values the second, outputs the first one and turn back.
-        chunks: slices of T, in order and without gaps; None for one chunk.
-        start: the state before frame 0 (B,h,D,D) fp32, key axis first; None for zeros. Not written to.
-        renormalize: scale q, k and v back to their length in world coordinates where they became longer.
-
-    Returns:
-        (B,T,S,h,D) in v's dtype, in world coordinates, and the state after frame T - 1, like `start`.
-    """
+    """As the package's `camera_gdn`."""
     frame_products = []
     for frames in portions(v):
         here, plain = rays_at(rays, frames), k[:, frames].float()

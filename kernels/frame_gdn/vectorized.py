@@ -80,20 +80,7 @@ def frame_gdn(
     chunks: Sequence[slice] | None = None,
     start: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Gated delta rule over frames, with a normalising denominator; computed in fp32.
-
-    Args:
-        q, k, v: (B,T,S,h,D); q and k non-negative and un-rotated, k already scaled.
-        beta: (B,T,S,h) in (0,1).
-        decay: (B,T,h) fp32 in (0,1).
-        rotary: (T,S,D/2) complex64.
-        chunks: slices of T, in order and without gaps; None for one chunk.
-        start: the state before frame 0, numerator (B,h,D,D), key axis first, and denominator (B,h,D,1), fp32;
-            None for zeros. Not written to.
-
-    Returns:
-        (B,T,S,h,D) in v's dtype, and the state after frame T - 1, like `start`.
-    """
+    """As the package's `frame_gdn`."""
     numerator, denominator = [], []
     for frames in portions(v):
         keys, gates = k[:, frames].float(), (beta[:, frames].float(), decay[:, frames])
