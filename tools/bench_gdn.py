@@ -10,14 +10,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from tests.stage1_reference import camera_poses, make_pair, randn
 
-from .bench_stage1 import CELLS, ENTRIES, ROOT, in_turns, ratio, status_mb
+from .bench_stage1 import CELLS, ENTRIES, ROOT, added_peak_mb, in_turns, ratio
 
 FRAMES, QUICK_FRAMES, REPEATS = 31, 5, 5
 TARGETS = {"gdn_time_ratio": 0.3, "gdn_memory_ratio": 0.35}
@@ -106,10 +105,7 @@ def _print_peak(side: str, frames: int) -> None:
     small, _ = _prepared(side, 1)
     small()  # loads what the libraries load lazily
     call, _ = _prepared(side, frames)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = status_mb("VmRSS")
-    call()
-    print(status_mb("VmHWM") - before)
+    print(added_peak_mb(call))
 
 
 if __name__ == "__main__":

@@ -183,9 +183,9 @@ class SoftmaxAttention(DualAttention):
             save,
             shared.context,
         )
-        camera = torch.empty_like(main)
+        camera, arithmetic = torch.empty_like(main), _arithmetic(x)
         for frames in portions(camera):
-            camera[:, frames] = decode(attended[:, frames].to(x.dtype), rays_at(shared.rays, frames))
+            camera[:, frames] = decode(attended[:, frames].to(arithmetic), rays_at(shared.rays, frames))
         return self._combined(x, main, camera)
 
     def _rotated(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -212,7 +212,8 @@ class SoftmaxAttention(DualAttention):
         dtype = torch.bfloat16 if self.in_bf16 else x.dtype
         out = x.new_empty(batch, count, frames, cells, width, dtype=dtype)
         for portion in portions(x):
-            out[:, :, portion] = encode(heads[:, portion], portion).permute(0, 3, 1, 2, 4)
+            encoded = encode(heads[:, portion].to(_arithmetic(x)), portion)
+            out[:, :, portion] = encoded.permute(0, 3, 1, 2, 4)
         return out
 
     def _attend(
@@ -245,6 +246,11 @@ class SoftmaxAttention(DualAttention):
             window.keep(*own)
         out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         return out.transpose(1, 2).unflatten(1, q.shape[2:4])
+
+
+def _arithmetic(x: Tensor) -> torch.dtype:
+    """In which x is encoded: without special hardware a CPU is many times slower in bf16 than in fp32."""
+    return torch.float32 if x.device.type == "cpu" else x.dtype
 
 
 def _padded_width(head_dim: int) -> int:
