@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..devices import triton_path
 from . import vectorized
 from .vectorized import BLOCK, Quantized, dequantize_weight, quantize_weight
 
@@ -23,7 +24,7 @@ def path(device: torch.device | str) -> tuple[str, str]:
         says why.
 
     Raises:
-        RuntimeError: the GPU is too old.
+        RuntimeError: the GPU is too old, or Triton is missing.
     """
     device = torch.device(device)
     if device.type != "cuda":
@@ -33,6 +34,9 @@ def path(device: torch.device | str) -> tuple[str, str]:
     name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
     if capability < (8, 0):
         raise RuntimeError(f"{name} is too old for FP8 weights, which need bf16; choose a preset in fp32.")
+    kernels, why = triton_path(device)
+    if kernels != "fused":
+        return "weight only", why
     if capability < (8, 9):
         return "weight only", f"{name} has no FP8 tensor cores"
     return "native", f"{name} has FP8 tensor cores"
@@ -40,7 +44,7 @@ def path(device: torch.device | str) -> tuple[str, str]:
 
 def quantize(x: Tensor) -> Quantized:
     """Activations (R, K) to E4M3, a scale for every 128 numbers of a row."""
-    return _fused().quantize(x) if x.device.type == "cuda" else vectorized.quantize(x)
+    return _fused().quantize(x) if _by_kernels(x.device) else vectorized.quantize(x)
 
 
 def linear(x: Tensor, weight: Quantized, bias: Tensor | None = None, way: str | None = None) -> Tensor:
@@ -50,19 +54,21 @@ def linear(x: Tensor, weight: Quantized, bias: Tensor | None = None, way: str | 
         way: one of `path`; None for the device's own.
     """
     way, rows = way or path(x.device)[0], x.flatten(0, -2)
-    is_gpu = x.device.type == "cuda"
+    kernels = _by_kernels(x.device)
     if way == "weight only":
-        out = (_fused() if is_gpu else vectorized).weight_only_matmul(rows, weight, bias)
-    elif is_gpu:
+        out = (_fused() if kernels else vectorized).weight_only_matmul(rows, weight, bias)
+    elif kernels:
         out = _fused().matmul(quantize(rows), weight, bias, x.dtype)
     else:
         out = vectorized.matmul(quantize(rows), weight, bias)
     return out.to(x.dtype).unflatten(0, x.shape[:-1])
 
 
+def _by_kernels(device: torch.device) -> bool:
+    return triton_path(device)[0] == "fused"
+
+
 def _fused():
-    try:
-        from . import fused
-    except ModuleNotFoundError as error:
-        raise RuntimeError(f"Kernels on a GPU need {error.name}; set the backend up again.") from None
+    from . import fused
+
     return fused

@@ -11,6 +11,7 @@ import functools
 import torch
 from torch import Tensor
 
+from ..devices import triton_path
 from . import golden, vectorized
 from .vectorized import BLOCK, Quantized, dequantize, quantize_weight, swizzle, swizzled_size, unswizzle
 
@@ -55,6 +56,9 @@ def _gpu_path(index: int) -> tuple[str, str]:
     name, (major, _) = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
     if major < 8:
         raise RuntimeError(f"{name} is too old for NVFP4, which needs bf16; choose a preset in fp32.")
+    kernels, why = triton_path(torch.device("cuda", index))
+    if kernels != "fused":
+        return "weight only", why
     if major not in _WITH_FP4:
         return "weight only", f"{name} has no FP4 tensor cores"
     device = torch.device("cuda", index)
@@ -68,14 +72,14 @@ def self_test(device: torch.device | str) -> tuple[str, str]:
     """Whether a device computes NVFP4 as it is defined, on a vector with known bytes and a product with a known result.
 
     Returns:
-        What was tested, one of `path` or "vectorized" (torch on a CPU), and what is wrong with it, as the end of a
+        What was tested, one of `path` or "vectorized" (torch alone), and what is wrong with it, as the end of a
         sentence; "" if it passed.
 
     Raises:
         RuntimeError: as in `path`.
     """
     device = torch.device(device)
-    if device.type != "cuda":
+    if not _by_kernels(device):
         return "vectorized", golden.why_wrong(device, vectorized.quantize, vectorized.matmul)
     way = path(device)[0]
     return way, golden.why_wrong(device, quantize, functools.partial(_tested_product, way))
@@ -97,7 +101,7 @@ def quantize(x: Tensor, valid: Tensor | None = None) -> Quantized:
     Args:
         valid: (R,) bool, rows that count for the tensor's scale, padding left out; None for all.
     """
-    if x.device.type == "cuda":
+    if _by_kernels(x.device):
         return _fused()[0].quantize(x, valid)
     return vectorized.quantize(x, valid)
 
@@ -110,7 +114,7 @@ def linear(x: Tensor, weight: Quantized, bias: Tensor | None = None, way: str | 
     """
     way, rows = way or path(x.device)[0], x.flatten(0, -2)
     if way == "weight only":
-        if x.device.type == "cuda":
+        if _by_kernels(x.device):
             out = _fused()[1].weight_only_matmul(rows, weight, bias)
         else:
             out = vectorized.weight_only_matmul(rows, weight, bias)
@@ -127,21 +131,23 @@ def gated_linear(
     With 4-bit activations on a GPU the product is rounded where it is made, and never written as such.
     """
     way = way or path(hidden.device)[0]
-    if way == "weight only" or hidden.device.type != "cuda":
+    if way == "weight only" or not _by_kernels(hidden.device):
         return linear(vectorized.gated(hidden).to(hidden.dtype), weight, bias, way)
     packed = _fused()[0].quantize_gated(hidden.flatten(0, -2))
     return _product(packed, weight, bias, hidden.dtype, way).unflatten(0, hidden.shape[:-1])
 
 
 def _product(a: Quantized, b: Quantized, bias: Tensor | None, dtype: torch.dtype, way: str) -> Tensor:
-    if a.packed.device.type == "cuda":
+    if _by_kernels(a.packed.device):
         return _fused()[1].matmul(a, b, bias, dtype, way)
     return vectorized.matmul(a, b, bias)
 
 
+def _by_kernels(device: torch.device) -> bool:
+    return triton_path(device)[0] == "fused"
+
+
 def _fused():
-    try:
-        from . import fused, fused_matmul
-    except ModuleNotFoundError as error:
-        raise RuntimeError(f"Kernels on a GPU need {error.name}; set the backend up again.") from None
+    from . import fused, fused_matmul
+
     return fused, fused_matmul

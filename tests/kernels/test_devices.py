@@ -7,15 +7,19 @@ import sys
 import pytest
 import torch
 
-from kernels import devices, paths
+from kernels import devices, fp8, nvfp4, paths
 
 
 @pytest.fixture
 def card(monkeypatch):
     """A card of a generation, on a system, with or without Triton."""
 
-    def put(capability=(12, 0), system="linux", with_triton=True):
+    def forget():
         devices._of_card.cache_clear()
+        nvfp4._gpu_path.cache_clear()
+
+    def put(capability=(12, 0), system="linux", with_triton=True):
+        forget()
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "This card")
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
@@ -24,7 +28,7 @@ def card(monkeypatch):
             monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
 
     yield put
-    devices._of_card.cache_clear()
+    forget()
 
 
 def test_every_operator_says_its_path_and_why_on_a_cpu():
@@ -39,6 +43,12 @@ def test_cards_take_triton_where_they_can_and_torch_where_triton_is_not_made_for
     assert devices.triton_path("cuda:0") == ("vectorized", "This card is older than Triton's kernels need")
     card(system="win32", with_triton=False)
     assert devices.triton_path("cuda:0") == ("vectorized", "Triton is made for Linux alone")
+
+
+@pytest.mark.parametrize("number_format", [fp8, nvfp4])
+def test_quantised_weights_stay_usable_where_triton_is_not_made_for_the_system(card, number_format):
+    card(system="win32", with_triton=False)
+    assert number_format.path("cuda:0") == ("weight only", "Triton is made for Linux alone")
 
 
 def test_an_environment_that_lost_triton_is_not_run_slowly_in_silence(card):
