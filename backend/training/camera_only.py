@@ -97,13 +97,18 @@ def first_frame_and_path(clip: TrainingClip) -> tuple[Tensor, CameraPath]:
     return clip.truth[0], path_in_units(clip.path, clip.projection)
 
 
+def camera_only_model(config: RecipeConfig) -> CameraOnlyModel:
+    """Untrained, of the configuration's sizes."""
+    return CameraOnlyModel(config.hidden_size, config.blocks, config.mlp_ratio)
+
+
 def train(config: RecipeConfig, until_step: int | None = None) -> Iterator[str]:
     """Train to the end, or to `until_step`, from the last checkpoint if there is one; yields progress lines.
 
     At the end the averaged weights are written to WEIGHTS in the run's folder.
     """
     torch.manual_seed(config.seed)
-    model = CameraOnlyModel(config.hidden_size, config.blocks, config.mlp_ratio)
+    model = camera_only_model(config)
     codec = LinearCodec.load(CODEC_FOLDER / "codec.safetensors")
     heldout = ClipSet(config, "heldout")
     state = TrainingState(model, config)
@@ -126,7 +131,7 @@ def batch_loss(
 ) -> Tensor:
     """Error of the clean latents, weighed by how well they can be known."""
     sigma = noise_levels(len(batch), config.one_step_share, generator)
-    squares = _errors(model, codec, batch, sigma, generator).mean((1, 2, 3, 4))
+    squares = latent_errors(model, codec, batch, sigma, generator).mean((1, 2, 3, 4))
     return (squares / (sigma.square() + LOW_NOISE_VARIANCE)).mean()
 
 
@@ -142,10 +147,20 @@ def load_camera_only(path: Path) -> CameraOnlyModel:
     return model.float().eval().requires_grad_(False)
 
 
-def _errors(
-    model: CameraOnlyModel, codec: LinearCodec, batch: list[TrainingClip], sigma: Tensor, generator: Generator
+def latent_errors(
+    model: CameraOnlyModel,
+    codec: LinearCodec,
+    batch: list[TrainingClip],
+    sigma: Tensor,
+    generator: Generator,
+    told: list[tuple[Tensor, CameraPath]] | None = None,
 ) -> Tensor:
-    """(B, 128, T - 1, h, w) squares, behind the given frame."""
+    """(B, 128, T - 1, h, w) squared errors of the clean latents, behind the given frame.
+
+    Args:
+        sigma: (B,), noise level of each clip.
+        told: first frame and camera of each clip; None for its own.
+    """
     with torch.no_grad():
         clean = codec.encode(torch.stack([clip.truth for clip in batch]).transpose(1, 2))
         noise = torch.randn(clean.shape, generator=generator)
@@ -154,7 +169,8 @@ def _errors(
         noisy[:, :, :1] = clean[:, :, :1]
         timesteps = (1000 * sigma)[:, None, None].repeat(1, 1, clean.shape[2])
         timesteps[..., 0] = 0
-    base, conditioning = conditioned(model, codec, [first_frame_and_path(clip) for clip in batch])
+    told = [first_frame_and_path(clip) for clip in batch] if told is None else told
+    base, conditioning = conditioned(model, codec, told)
     return (model.clean_latents(noisy, timesteps, base, conditioning) - clean)[:, :, 1:].square()
 
 
@@ -165,6 +181,6 @@ def _figures(model: CameraOnlyModel, codec: LinearCodec, clips: ClipSet) -> dict
     rows = {}
     for sigma in FIGURE_SIGMAS:
         generator = Generator().manual_seed(0)
-        errors = [_errors(model, codec, [c], torch.tensor([sigma]), generator).mean() for c in chosen]
+        errors = [latent_errors(model, codec, [c], torch.tensor([sigma]), generator).mean() for c in chosen]
         rows[f"error_at_{sigma}"] = round(float(torch.stack(errors).mean()), 4)
     return rows

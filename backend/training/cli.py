@@ -4,7 +4,8 @@
 Recipes of stage 1, each with a configuration of its own: flow_matching, chunk_causal, trajectories and ode_init,
 self_forcing; docs/training.md has them. The embedded model's steps in their order: data, codec, network, card, export;
 then precision, which needs none of them: what NVFP4 costs the files that ship.
-The model of the guidance study has the steps data, camera-only and guidance-study (--config configs/camera_only.json).
+The model that knows no geometry has the steps data, camera-only, camera-study, which can also be asked while it is
+trained, and guidance-study (--config configs/camera_only.json, or camera_long.json for hours).
 Every step goes on where it was stopped.
 """
 
@@ -143,6 +144,12 @@ def _guidance_study(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str
     yield from study(config)
 
 
+def _camera_study(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
+    from .camera_study import study
+
+    yield from study(config)
+
+
 _STAGE1_STEPS = ("flow_matching", "chunk_causal", "trajectories", "ode_init", "self_forcing")
 _STEPS: dict[str, Callable[[RecipeConfig, argparse.Namespace], Iterator[str]]] = {
     "data": _data,
@@ -152,5 +159,6 @@ _STEPS: dict[str, Callable[[RecipeConfig, argparse.Namespace], Iterator[str]]] =
     "export": _export,
     "precision": _precision,
     "camera-only": _camera_only,
+    "camera-study": _camera_study,
     "guidance-study": _guidance_study,
 }

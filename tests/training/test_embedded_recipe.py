@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from backend.models.vae import LinearCodec
-from backend.training import camera_only, cli, precision, scene_files
+from backend.training import camera_only, camera_study, cli, precision, scene_files
 from backend.training.augment import mirrored
 from backend.training.checkpoint import TrainingState
 from backend.training.clip_files import ClipSet, project_missing
@@ -91,6 +91,41 @@ def test_the_camera_only_recipe_goes_on_too(config, tmp_path):
     assert written[0] == written[1]
     model = camera_only.CameraOnlyModel(config.hidden_size, config.blocks, config.mlp_ratio)
     assert model.stage1.config.in_channels == 2 * 128, "noisy latents and the first frame's, no geometry"
+
+
+def test_the_camera_study_tells_a_model_that_knows_its_camera_from_one_that_does_not(config, tmp_path):
+    run = dataclasses.replace(elsewhere(config, tmp_path), steps=2, evaluate_every=2)
+    with pytest.raises(FileNotFoundError, match="train camera-only first"):
+        list(camera_study.study(run))
+    list(camera_only.train(run, until_step=1))
+    lines = list(camera_study.study(run))
+    assert "step 1 of 2" in lines[0] and "chance is 17%" in lines[0]
+    rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines if line.startswith("| ")}
+    truth, still = (
+        [float(cell.strip(" %")) for cell in rows[name]] for name in ("truth", "first frame, repeated")
+    )
+    assert truth[2] == 100 and still[0] == 0 and still[2] < 50, "flow cosine, gain, share of own paths"
+    assert (tmp_path / "camera_sheet.jpg").exists()
+
+
+def test_a_model_that_cannot_look_at_its_camera_explains_all_moves_alike(config):
+    clips = ClipSet(config, "heldout")
+    scene = [clips[index] for index in range(len(clips))]
+    torch.manual_seed(0)
+    model, codec = (
+        camera_only.camera_only_model(config),
+        LinearCodec.load(camera_only.CODEC_FOLDER / "codec.safetensors"),
+    )
+    blind = camera_study.explained(model, codec, scene, 1.0)
+    torch.testing.assert_close(
+        blind, blind[:, :1].expand_as(blind), msg="untrained: the camera's projections are 0"
+    )
+    torch.nn.init.normal_(model.stage1.final_layer.linear.weight, std=0.1)
+    for block in model.stage1.blocks:
+        torch.nn.init.normal_(block.attn.out_proj_cam.weight, std=0.1)
+    seeing = camera_study.explained(model, codec, scene, 1.0)
+    assert (seeing.amax(1) > 1.00001 * seeing.amin(1)).all()
+    assert camera_study.own_best(1 - torch.eye(6)[None]) == 1
 
 
 def test_training_lowers_the_loss_on_its_own_clips(config, tmp_path):
