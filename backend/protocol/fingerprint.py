@@ -6,9 +6,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
+from .preset import Preset
 from .shot import Shot
 
 # In the order in which a person wants to hear of them.
@@ -35,7 +37,7 @@ def fingerprint(shot: Shot, first_frame_file: bytes | None) -> dict[str, str]:
         "first frame": _of_bytes(first_frame_file) if first_frame_file is not None else "blockout",
         "prompt": _of_text(f"{shot.prompt}\n\n{shot.negative_prompt}"),
         "blockout": _of_blockout(shot),
-        "preset": _of_text(json.dumps(shot.preset.to_record(), sort_keys=True)),
+        "preset": _of_text(json.dumps(_settings(shot.preset), sort_keys=True)),
     }
 
 
@@ -47,6 +49,12 @@ def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
     if "range" in changed or "preset" in changed:
         changed = [aspect for aspect in changed if aspect not in _SAMPLED]
     return changed
+
+
+def _settings(preset: Preset) -> dict[str, Any]:
+    """Those that are not at their defaults: a clip from before there was a setting is not changed by it."""
+    chosen = (field.name for field in fields(preset) if getattr(preset, field.name) != field.default)
+    return {name: getattr(preset, name) for name in chosen if name != "description"}
 
 
 def _of_blockout(shot: Shot) -> str:

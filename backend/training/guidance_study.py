@@ -179,8 +179,7 @@ def contact_sheet(rows: Sequence[Tensor]) -> Image.Image:
     last = rows[0].shape[1] - 1
     frames = [last * third // 3 for third in (1, 2, 3)]
     lines = [
-        torch.cat([clips[move][frame] for move in SHEET_MOVES for frame in frames], dim=2)
-        for clips in rows
+        torch.cat([clips[move][frame] for move in SHEET_MOVES for frame in frames], dim=2) for clips in rows
     ]
     pixels = (torch.cat(lines, dim=1).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     sheet = Image.fromarray(pixels)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a clip was made from, told apart aspect by aspect."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -54,6 +54,18 @@ CHANGED = {
 @pytest.mark.parametrize("aspect", ASPECTS)
 def test_a_change_is_told_by_its_name(aspect):
     assert changes(fingerprint(shot(), None), fingerprint(*CHANGED[aspect])) == [aspect]
+
+
+@dataclass(frozen=True)
+class NewerPreset(Preset):
+    film_grain: float = 0.0
+
+
+def test_a_setting_that_a_newer_version_has_changes_a_clip_once_it_is_used():
+    before = fingerprint(shot(), None)
+    newer = NewerPreset("Test", "Said in other words", "embedded", (96, 64))
+    assert changes(before, fingerprint(shot(preset=newer), None)) == []
+    assert changes(before, fingerprint(shot(preset=replace(newer, film_grain=0.5)), None)) == ["preset"]
 
 
 def test_another_seed_another_request_and_noise_below_a_tenth_of_a_millimetre_change_nothing():
