@@ -66,7 +66,7 @@ class _Part:
 
     def exists(self, sample: int) -> bool:
         """An object scaled to nothing cannot be seen."""
-        return abs(np.linalg.det(self.pose(sample)[:3, :3])) > 1e-12
+        return _has_volume(self.pose(sample))
 
     def cast(self, origin: np.ndarray, directions: np.ndarray, sample: int) -> tuple[np.ndarray, np.ndarray]:
         """Nearest hits: distance in units of `directions` (inf: none) and blockout face (-1: none)."""
@@ -98,7 +98,12 @@ class _Part:
 
 class RayScene:
     """A blockout made ready for rays. Nothing is rebuilt when objects move: rays go to the objects' place
-    at sample 0 instead, one acceleration structure for each set of objects with a common motion."""
+    at sample 0 instead, one acceleration structure for each set of objects with a common motion.
+
+    Attributes:
+        blockout: as given.
+        diameter_m: longer than any line within the scene at sample 0.
+    """
 
     def __init__(self, blockout: Blockout) -> None:
         self.blockout = blockout
@@ -117,6 +122,7 @@ class RayScene:
             faces = solid[np.isin(solid_object, objects)]
             if len(faces):
                 self._parts.append(_Part(blockout, faces, motion_of[objects[0]]))
+        self.diameter_m = 1 + float(np.linalg.norm(np.ptp(blockout.vertices, axis=0))) if len(solid) else 1.0
         colors = blockout.object_colors[blockout.face_object]
         self._face_colors = np.stack([studio_shading(colors, side * self._face_normals) for side in (1, -1)])
 
@@ -225,8 +231,8 @@ class RayScene:
                 free &= ~part.blocks(start + step, end - start - 2 * step, sample)
         return free | (length[:, 0] <= 2 * margin_m)
 
-    def rest_from_world(self, object_id: np.ndarray, sample: int) -> tuple[np.ndarray, np.ndarray]:
-        """Maps that carry each pixel's world point back to where it was at sample 0.
+    def moved_between(self, object_id: np.ndarray, sample: int, other: int) -> tuple[np.ndarray, np.ndarray]:
+        """Maps that carry each pixel's world point from where it is at `sample` to where it is at `other`.
 
         Returns:
             (N, 4, 4) float64 maps, the first of which is the identity, and (like `object_id`) which to use.
@@ -236,7 +242,9 @@ class RayScene:
         for index, motion in zip(self.blockout.moving, self.blockout.motion, strict=True):
             if np.any(object_id == index):
                 which[index] = len(maps)
-                maps.append(np.linalg.inv(motion[sample]))
+                to_rest = np.linalg.inv(motion[sample])
+                # What is scaled to nothing at `other` has no place there; any will do.
+                maps.append(motion[other] @ to_rest if other and _has_volume(motion[other]) else to_rest)
         return np.stack(maps), which[object_id]
 
     def _check_sample(self, sample: int) -> None:
@@ -290,6 +298,10 @@ def _window(
     left, right = np.clip([np.floor(u.min()) - 1, np.ceil(u.max()) + 1], 0, width).astype(int)
     top, bottom = np.clip([np.floor(v.min()) - 1, np.ceil(v.max()) + 1], 0, height).astype(int)
     return left, top, right, bottom
+
+
+def _has_volume(pose: np.ndarray) -> bool:
+    return bool(abs(np.linalg.det(pose[:3, :3])) > 1e-12)
 
 
 def _face_normals(blockout: Blockout) -> np.ndarray:
