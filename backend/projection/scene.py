@@ -66,7 +66,7 @@ class _Part:
 
     def exists(self, sample: int) -> bool:
         """An object scaled to nothing cannot be seen."""
-        return _has_volume(self.pose(sample))
+        return abs(np.linalg.det(self.pose(sample)[:3, :3])) > 1e-12
 
     def cast(self, origin: np.ndarray, directions: np.ndarray, sample: int) -> tuple[np.ndarray, np.ndarray]:
         """Nearest hits: distance in units of `directions` (inf: none) and blockout face (-1: none)."""
@@ -231,8 +231,8 @@ class RayScene:
                 free &= ~part.blocks(start + step, end - start - 2 * step, sample)
         return free | (length[:, 0] <= 2 * margin_m)
 
-    def moved_between(self, object_id: np.ndarray, sample: int, other: int) -> tuple[np.ndarray, np.ndarray]:
-        """Maps that carry each pixel's world point from where it is at `sample` to where it is at `other`.
+    def rest_from_world(self, object_id: np.ndarray, sample: int) -> tuple[np.ndarray, np.ndarray]:
+        """Maps that carry each pixel's world point back to where it was at sample 0.
 
         Returns:
             (N, 4, 4) float64 maps, the first of which is the identity, and (like `object_id`) which to use.
@@ -242,9 +242,7 @@ class RayScene:
         for index, motion in zip(self.blockout.moving, self.blockout.motion, strict=True):
             if np.any(object_id == index):
                 which[index] = len(maps)
-                to_rest = np.linalg.inv(motion[sample])
-                # What is scaled to nothing at `other` has no place there; any will do.
-                maps.append(motion[other] @ to_rest if other and _has_volume(motion[other]) else to_rest)
+                maps.append(np.linalg.inv(motion[sample]))
         return np.stack(maps), which[object_id]
 
     def _check_sample(self, sample: int) -> None:
@@ -298,10 +296,6 @@ def _window(
     left, right = np.clip([np.floor(u.min()) - 1, np.ceil(u.max()) + 1], 0, width).astype(int)
     top, bottom = np.clip([np.floor(v.min()) - 1, np.ceil(v.max()) + 1], 0, height).astype(int)
     return left, top, right, bottom
-
-
-def _has_volume(pose: np.ndarray) -> bool:
-    return bool(abs(np.linalg.det(pose[:3, :3])) > 1e-12)
 
 
 def _face_normals(blockout: Blockout) -> np.ndarray:

@@ -13,11 +13,11 @@ from .scene import Hits, RayScene
 
 # Pixels of the first frame that the search looks at.
 PIXELS = 2_500
-# Directions tried first, spread evenly between these elevations in degrees, and how the best is then refined.
-DIRECTIONS, LOWEST_DEG, HIGHEST_DEG = 96, 8, 80
-FIRST_STEP, REFINEMENTS, NEIGHBOURS = 0.12, 4, 6
+# Directions tried first, spread evenly between these elevations in degrees, and how the best are then refined.
+DIRECTIONS, LOWEST_DEG, HIGHEST_DEG = 160, 8, 80
+CANDIDATES, FIRST_STEP, REFINEMENTS, NEIGHBOURS = 4, 0.12, 4, 6
 # A sun has to take this share away from the error in parts of the picture that it was not fitted to.
-LEAST_GAIN = 0.1
+LEAST_GAIN = 0.15
 _TILES = 8
 _PENALTY = 1e-4
 
@@ -78,14 +78,12 @@ def find_sun(
     def error(sun: np.ndarray) -> float:
         return known.error(_light_on(scene, *surface, sun, 0))
 
-    tried = _spread_directions()
-    errors = [error(sun) for sun in tried]
-    best, least = tried[int(np.argmin(errors))], min(errors)
+    candidates = sorted((error(sun), tuple(sun)) for sun in _spread_directions())[:CANDIDATES]
     for refinement in range(REFINEMENTS):
-        around = _neighbours(best, FIRST_STEP / 2**refinement)
-        errors = [error(sun) for sun in around]
-        if min(errors) < least:
-            best, least = around[int(np.argmin(errors))], min(errors)
+        for index, (_, sun) in enumerate(candidates):
+            around = _neighbours(np.array(sun), FIRST_STEP / 2**refinement)
+            candidates[index] = min(candidates[index], *((error(near), tuple(near)) for near in around))
+    best = np.array(min(candidates)[1])
     light = _light_on(scene, *surface, best, 0)
     without, with_sun = known.error_elsewhere(None), known.error_elsewhere(light)
     return best if with_sun < (1 - LEAST_GAIN) * without else None

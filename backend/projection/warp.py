@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A known frame carried to other poses of the camera path by the blockout's depth."""
+"""The first frame carried along the camera path by the blockout's depth."""
 
 from __future__ import annotations
 
@@ -18,33 +18,30 @@ SAME_SURFACE_SHARE, SAME_SURFACE_REST = 0.03, 2e-4
 
 @dataclass(frozen=True, eq=False)
 class Warped:
-    """A known frame seen from another pose.
+    """The first frame seen from another pose.
 
     Attributes:
-        values: (H, W, C) float32; meaningless where `visible` is 0.
-        visible: (H, W) float32, share of the pixel that the known frame shows, 0..1.
+        values: (H, W, C) float32, what is known of each pixel; meaningless where `visible` is 0.
+        visible: (H, W) float32, share of the pixel that the first frame shows, 0..1.
     """
 
     values: np.ndarray
     visible: np.ndarray
 
 
-class FrameWarp:
+class FirstFrameWarp:
     """Backward warp with an occlusion test for each of the four pixels that a sample is mixed from.
 
     Args:
         scene: the blockout.
-        path: the camera path, for images of the known frame's size.
-        sample: of the path; where the known frame was seen from.
-        hits: the blockout from there.
-        values: (H, W, C) float32, what is known of each of its pixels.
+        path: the camera path, for images of the first frame's size.
+        hits: what its first pose sees of the blockout.
+        values: (H, W, C) float32, what is known of each pixel of the first frame, such as its colour.
     """
 
-    def __init__(
-        self, scene: RayScene, path: CameraPath, sample: int, hits: Hits, values: np.ndarray
-    ) -> None:
-        self._scene, self._path, self._sample, self._values = scene, path, sample, values
-        # A border of nan: pixels outside of the known frame agree with nothing.
+    def __init__(self, scene: RayScene, path: CameraPath, hits: Hits, values: np.ndarray) -> None:
+        self._scene, self._path, self._values = scene, path, values
+        # A border of nan: pixels outside of the first frame agree with nothing.
         self._inverse_depth = np.pad(1 / hits.depth_m, 1, constant_values=np.nan)
         # 0 for what stands still, else a number for each moving object, from 1 again after 255; the last entry
         # is the sky's.
@@ -54,9 +51,9 @@ class FrameWarp:
         self._edges = _edges(hits, self._parts)
 
     def warp(self, hits: Hits, sample: int) -> Warped:
-        """The known frame as seen from the pose that `hits` was cast from, at `sample`."""
+        """The first frame as seen from the pose that `hits` was cast from."""
         width, height = self._path.image_size
-        u, v, inverse_depth, slope_u, slope_v = self._in_known_frame(hits, sample)
+        u, v, inverse_depth, slope_u, slope_v = self._in_first_frame(hits, sample)
         u, v = _snapped(u), _snapped(v)
         sky = hits.is_sky
         inside = (u > -1) & (v > -1) & (u < width) & (v < height)
@@ -65,7 +62,7 @@ class FrameWarp:
         right_share, low_share = u - left, v - top
         tolerance = SAME_SURFACE_SHARE * inverse_depth + SAME_SURFACE_REST
         parts = self._part_of_object[hits.object_id]
-        # Where the known frame mixes two surfaces, it shows what mixes them too.
+        # Where the first frame mixes two surfaces, it shows what mixes them too.
         at_edge = _edges(hits, parts)
         mixed = np.zeros(self._values.shape, np.float32)
         visible = np.zeros((height, width), np.float32)
@@ -86,23 +83,23 @@ class FrameWarp:
         values = mixed / np.maximum(visible, 1e-6)[..., None]
         return Warped(values, np.where(inside, visible, 0))
 
-    def _in_known_frame(self, hits: Hits, sample: int) -> tuple[np.ndarray, ...]:
-        """Where each pixel's surface is in the known frame: column, row (integer = pixel centre), inverse
+    def _in_first_frame(self, hits: Hits, sample: int) -> tuple[np.ndarray, ...]:
+        """Where each pixel's surface is in the first frame: column, row (integer = pixel centre), inverse
         depth, and the surface's change of inverse depth per column and row. Columns far outside mark
-        surfaces behind its camera or turned away from it."""
+        surfaces behind the first camera or turned away from it."""
         width, height = self._path.image_size
         fx, fy, cx, cy = self._path.intrinsics[sample].astype(np.float32)
         across = (np.arange(width, dtype=np.float32) + np.float32(0.5) - cx) / fx
         down = ((np.arange(height, dtype=np.float32) + np.float32(0.5) - cy) / fy)[:, None]
-        world_to_known = np.linalg.inv(self._path.c2w[self._sample])
-        moves, which = self._scene.moved_between(hits.object_id, sample, self._sample)
+        world_to_first = np.linalg.inv(self._path.c2w[0])
+        rest, which = self._scene.rest_from_world(hits.object_id, sample)
         sky = hits.is_sky
         point, normal = np.empty((3, height, width), np.float32), np.empty((3, height, width), np.float32)
         inverse_depth = 1 / hits.depth_m
-        for index, moved in enumerate(moves):
-            to_known = world_to_known @ moved
-            turn = (to_known @ self._path.c2w[sample]).astype(np.float32)
-            turn_normal = np.linalg.inv(to_known[:3, :3]).T.astype(np.float32)
+        for index, rest_from_world in enumerate(rest):
+            to_first = world_to_first @ rest_from_world
+            turn = (to_first @ self._path.c2w[sample]).astype(np.float32)
+            turn_normal = np.linalg.inv(to_first[:3, :3]).T.astype(np.float32)
             for axis in range(3):
                 # Divided by the depth, so that the sky is a point at infinity: its direction.
                 along = (
@@ -115,21 +112,21 @@ class FrameWarp:
                 if index == 0:
                     point[axis], normal[axis] = along, facing
                 else:
-                    own = which == index
-                    point[axis][own], normal[axis][own] = along[own], facing[own]
-        fx, fy, cx, cy = self._path.intrinsics[self._sample].astype(np.float32)
+                    moved = which == index
+                    point[axis][moved], normal[axis][moved] = along[moved], facing[moved]
+        fx, fy, cx, cy = self._path.intrinsics[0].astype(np.float32)
         plane = normal[0] * point[0] + normal[1] * point[1] + normal[2] * point[2]
         seen = (point[2] > 1e-6) & ((plane < 0) | sky)
         ahead, plane = np.where(seen, point[2], 1), np.where(plane < 0, plane, -1)
         u = np.where(seen, fx * point[0] / ahead + (cx - np.float32(0.5)), -1e6)
         v = np.where(seen, fy * point[1] / ahead + (cy - np.float32(0.5)), -1e6)
         # Inverse depth is affine in pixels on a plane: n.x = n.p along the ray (x, y, 1) of a pixel.
-        known_depth = inverse_depth / ahead
+        first_depth = inverse_depth / ahead
         slope_u, slope_v = (
             np.where(sky, 0, inverse_depth * normal[axis] / (plane * focal))
             for axis, focal in ((0, fx), (1, fy))
         )
-        return u, v, known_depth, slope_u, slope_v
+        return u, v, first_depth, slope_u, slope_v
 
 
 def _snapped(place: np.ndarray) -> np.ndarray:
