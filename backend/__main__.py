@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""python -m backend: worker | run | submit | match | train | weights | doctor."""
+"""python -m backend: worker | run | submit | match | data | train | weights | doctor | bench."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def main(argv: list[str]) -> int:
         from .training.cli import main as train
 
         return train(argv[1:])
+    if argv[:1] == ["data"]:
+        _fix_threads()
+        from .data.cli import main as data
+
+        return data(argv[1:])
     if argv[:1] == ["weights"]:
         from .weights.cli import main as weights
 
@@ -32,6 +37,11 @@ def main(argv: list[str]) -> int:
 
         _fix_threads()
         return doctor(argv[1:])
+    if argv[:1] == ["bench"]:
+        from .bench.cli import main as bench
+
+        _fix_threads()
+        return bench(argv[1:])
     if argv[:1] == ["match"]:
         return _match(argv[1:])
     arguments = _parser().parse_args(argv)
@@ -49,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m backend", description="Makes clips from job folders.", epilog=EXIT_CODES
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="worker | run | submit | match | train | weights | doctor"
+        dest="command",
+        required=True,
+        metavar="worker | run | submit | match | data | train | weights | doctor | bench",
     )
 
     worker = commands.add_parser("worker", help="serve a jobs folder, models kept warm", epilog=EXIT_CODES)
@@ -76,9 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     commands.add_parser("match", help="does a finished clip follow its camera? (see match --help)")
-    commands.add_parser("train", help="train the embedded model (see train --help)")
+    commands.add_parser(
+        "data", help="make training data from generated scenes, Blender or footage (see data --help)"
+    )
+    commands.add_parser("train", help="train stage 1 or the embedded model (see train --help)")
     commands.add_parser("weights", help="list, download and check SANA-WM's weights (see weights --help)")
     commands.add_parser("doctor", help="what this machine can run, and whether the weights are whole")
+    commands.add_parser("bench", help="are the operators right here, and how fast (see bench --help)")
     return parser
 
 

@@ -26,7 +26,7 @@ from .protocol import (
     list_jobs,
     worker_lock,
 )
-from .protocol.weights_ready import lora_of
+from .protocol.weights_ready import loras_of
 from .video import VideoError
 
 if TYPE_CHECKING:
@@ -68,23 +68,23 @@ class ModelShelf:
         if preset.model == "embedded":
             wanted = preset.model, preset.network_blend > 0
         else:
-            adapter = preset.refiner_lora_strength, *self._adapter(preset)
-            wanted = preset.model, preset.variant, preset.refiner, preset.precision, *adapter
+            wanted = preset.model, preset.variant, preset.refiner, preset.precision, *self._adapters(preset)
         if wanted not in self._models:
             # Small models stay beside each other; of the large one there is room for a single variant.
             self._models = {key: models for key, models in self._models.items() if key[0] == "embedded"}
             self._models[wanted] = load_models(preset, self.device, self._weights)
         return self._models[wanted]
 
-    def _adapter(self, preset: Preset) -> tuple[str, int, int]:
-        """The adapter's name, and its file's size and time: another may lie there under the same name."""
-        path = lora_of(self._weights, preset) if self._weights else None
-        try:
-            status = path.stat() if path else None
-        except OSError:
-            status = None
-        size, changed_ns = (status.st_size, status.st_mtime_ns) if status else (0, 0)
-        return preset.refiner_lora, size, changed_ns
+    def _adapters(self, preset: Preset) -> tuple:
+        """Strengths, and each adapter's name and its file's size and time: another may lie there under that name."""
+        found: list = [preset.stage1_lora_strength, preset.refiner_lora_strength]
+        for part, path in loras_of(self._weights, preset).items() if self._weights else ():
+            try:
+                status = path.stat()
+                found.append((part, path.name, status.st_size, status.st_mtime_ns))
+            except OSError:
+                found.append((part, path.name, 0, 0))
+        return tuple(found)
 
 
 class Worker:

@@ -89,8 +89,7 @@ def export_camera(
             )
             intrinsics[index] = _intrinsics(projection, width, height)
             c2w[index] = _rigid(np.array(evaluated.matrix_world), camera.name)
-    c2w[:, :3, 3] *= scene.unit_settings.scale_length
-    return CameraPath(c2w @ _OPENCV_FROM_BLENDER, intrinsics, size)
+    return CameraPath(opencv_poses(c2w, scene.unit_settings.scale_length), intrinsics, size)
 
 
 def largest_step(scene: Scene, view_layer: ViewLayer, camera: Object, first: int, last: int) -> int:
@@ -104,8 +103,19 @@ def largest_step(scene: Scene, view_layer: ViewLayer, camera: Object, first: int
     return first + 1 + int(np.argmax(steps))
 
 
+def opencv_poses(matrices: np.ndarray, unit_scale: float) -> np.ndarray:
+    """(F, 4, 4) world matrices of a Blender camera, without scale -> c2w of OpenCV axes in metres.
+
+    Args:
+        unit_scale: metres per Blender unit.
+    """
+    poses = matrices @ _OPENCV_FROM_BLENDER
+    poses[:, :3, 3] *= unit_scale
+    return poses
+
+
 def blender_poses(c2w: np.ndarray, unit_scale: float) -> np.ndarray:
-    """(F, 4, 4) world matrices of a Blender camera for a path of OpenCV axes in metres: `export_camera` reversed.
+    """(F, 4, 4) world matrices of a Blender camera for a path of OpenCV axes in metres: `opencv_poses` reversed.
 
     Args:
         unit_scale: metres per Blender unit.

@@ -3,21 +3,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import bpy
+import numpy as np
 from bpy.types import FCurve, Object, Scene
-from mathutils import Matrix, Vector
+from mathutils import Matrix
 
 from ..backend.protocol import ProtocolError
-from ..backend.protocol.records import from_record
+from ..backend.protocol.camera_move import CameraMove, list_camera_moves
 from . import camera_motion, compat
+from .camera import blender_poses, opencv_poses
 from .paths import EXTENSION_ROOT
 from .timeline import playhead_kept, refuse_while_occupied, scene_fps
 
@@ -29,46 +28,10 @@ SHAKE_PERIOD_S = 1.2
 _TRANSFORMS = ("location", "rotation_euler")
 
 
-@dataclass(frozen=True)
-class CameraMove:
-    """One entry of presets/camera_moves. Amounts are those of the whole move at strength 1.
-
-    Attributes:
-        name, description: shown to the user.
-        shift_m: to the right, up and forward; up is the world's, the others lie in the horizontal plane.
-        pan_deg, tilt_deg: turn on the spot, to the right and up.
-        orbit_deg: way around the subject, to the right.
-        keeps_target: turn so that the subject stays where it is in the picture.
-        lens_factor: by which the focal length grows.
-        shake_deg, shake_m: reach of an unsteady hand.
-    """
-
-    name: str
-    description: str
-    shift_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    pan_deg: float = 0.0
-    tilt_deg: float = 0.0
-    orbit_deg: float = 0.0
-    keeps_target: bool = False
-    lens_factor: float = 1.0
-    shake_deg: float = 0.0
-    shake_m: float = 0.0
-
-    @property
-    def is_straight(self) -> bool:
-        """Whether every keyed value changes evenly from its first to its last."""
-        return not (self.orbit_deg or self.keeps_target)
-
-    @classmethod
-    def load(cls, path: Path) -> CameraMove:
-        return from_record(cls, json.loads(path.read_text(encoding="utf-8")), f"The camera move {path.stem}")
-
-
 @cache
 def camera_moves() -> dict[str, CameraMove]:
     """The moves that ship with the extension, by file stem."""
-    files = sorted((EXTENSION_ROOT / "presets" / "camera_moves").glob("*.json"))
-    return {path.stem: CameraMove.load(path) for path in files}
+    return list_camera_moves(EXTENSION_ROOT / "presets" / "camera_moves")
 
 
 def key_move(
@@ -99,6 +62,8 @@ def key_move(
         depsgraph = bpy.context.evaluated_depsgraph_get()
         pose = camera.evaluated_get(depsgraph).matrix_world.normalized()
         lens, target_m = camera.data.lens, _target_distance_m(scene, pose)
+        unit_scale = scene.unit_settings.scale_length
+        begins = opencv_poses(np.array(pose, np.float64)[None], unit_scale)[0]
         camera.rotation_mode = "XYZ"
         _remove_keys(camera, _TRANSFORMS, frames)
         moves_lens = move.lens_factor != 1
@@ -106,7 +71,8 @@ def key_move(
             _remove_keys(camera.data, ("lens",), frames)
         for frame, progress in _key_frames(move, start, end, scene_fps(scene), eased):
             rotation = camera.rotation_euler.copy()
-            now = _pose(move, pose, strength * progress, target_m, scene.unit_settings.scale_length)
+            moved = move.pose(begins, strength * progress, target_m)
+            now = Matrix(blender_poses(moved[None], unit_scale)[0].tolist())
             camera.location = now.translation
             # Next to the last key, so that a turn does not jump by 360 degrees.
             camera.rotation_euler = now.to_euler("XYZ", rotation)
@@ -134,27 +100,6 @@ def _key_frames(
     for index in range(intervals + 1):
         share = index / intervals
         yield start + share * (end - start), share * share * (3 - 2 * share) if eased else share
-
-
-def _pose(move: CameraMove, start: Matrix, amount: float, target_m: float, metres_per_unit: float) -> Matrix:
-    """World matrix after `amount` of the move."""
-    right = Vector((start.col[0].x, start.col[0].y, 0)).normalized()
-    up = Vector((0, 0, 1))
-    forward = up.cross(right)
-    origin = start.translation
-    target = origin - start.col[2].to_3d() * (target_m / metres_per_unit)
-    shift = sum((axis * m for axis, m in zip((right, up, forward), move.shift_m, strict=True)), Vector())
-    place = origin + shift * (amount / metres_per_unit)
-    pan, tilt = math.radians(move.pan_deg) * amount, math.radians(move.tilt_deg) * amount
-    if move.keeps_target:
-        before, after = target - origin, target - place
-        pan -= math.atan2(after.y, after.x) - math.atan2(before.y, before.x)
-        tilt += math.atan2(after.z, after.xy.length) - math.atan2(before.z, before.xy.length)
-    turn = Matrix.Rotation(-pan, 3, "Z") @ start.to_3x3() @ Matrix.Rotation(tilt, 3, "X")
-    if move.orbit_deg:
-        around = Matrix.Rotation(math.radians(move.orbit_deg) * amount, 3, "Z")
-        place, turn = target + around @ (place - target), around @ turn
-    return Matrix.LocRotScale(place, turn.to_quaternion(), None)
 
 
 def _target_distance_m(scene: Scene, pose: Matrix) -> float:

@@ -12,8 +12,9 @@ import bpy
 from bpy.types import Scene, ViewLayer
 
 from ..backend.protocol import FPS, JobState, ProtocolError, limits
+from ..backend.protocol.annotation import ENGINES, Summary, length_argument, size_argument
 from ..backend.protocol.shot_list import MAX_TAKES
-from . import batch, session, shot_sources, shots, staleness, verdicts
+from . import annotate, batch, session, shot_sources, shots, staleness, verdicts
 from .followed_job import FollowedJob
 from .properties import SANAWM_PG_shot
 from .shot_rows import row_of
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"blender -b FILE.blend --command {NAME}", description="The shots of a file.", epilog=EXIT_CODES
     )
-    commands = parser.add_subparsers(required=True, metavar="list | check | submit | generate")
+    commands = parser.add_subparsers(required=True, metavar="list | check | submit | generate | annotate")
 
     def command(name, run, summary):
         added = commands.add_parser(name, help=summary, description=summary, epilog=EXIT_CODES)
@@ -87,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_choice(added)
     _add_takes(added)
     added.add_argument("--save", action="store_true", help="save the .blend with the clips in it")
+    added = command("annotate", _annotate, "render training clips with depth, pose and lens of every picture")
+    _add_annotation(added)
     return parser
 
 
@@ -102,6 +105,34 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
 def _add_takes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--takes", type=_takes, default=0, metavar="N", help="clips per shot; default: as the list says"
+    )
+
+
+def _add_annotation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for the clips; goes on with those in it",
+    )
+    parser.add_argument(
+        "--size", type=size_argument, default=(640, 352), metavar="WxH", help="of the pictures"
+    )
+    parser.add_argument(
+        "--frames", type=length_argument, default=81, metavar="N", help="of each clip, 8k + 1"
+    )
+    parser.add_argument("--engine", choices=tuple(ENGINES), default="workbench")
+    parser.add_argument("--samples", type=int, default=0, metavar="N", help="of Cycles; default: the scene's")
+    parser.add_argument(
+        "--camera",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a camera to film with, once for each; default: the shots of the list, or else every camera",
+    )
+    parser.add_argument(
+        "--range", type=int, nargs=2, metavar=("START", "END"), help="scene frames; default: the scene's"
     )
 
 
@@ -217,6 +248,20 @@ def _generate(scene: Scene, arguments: argparse.Namespace) -> int:
             wrong += 1
             print(f"{job.name}: {job.trouble or job.record.reason}", file=sys.stderr)
     return wrong
+
+
+def _annotate(scene: Scene, arguments: argparse.Namespace) -> int:
+    summary = Summary()
+    settings = annotate.AnnotationSettings(
+        arguments.out.absolute(), arguments.size, arguments.frames, arguments.engine, arguments.samples
+    )
+    if scene.sana_wm_shots and not (arguments.camera or arguments.range):
+        shots_to_film = batch.selected(scene) if arguments.source else batch.shots_of(scene)
+        ranges = annotate.ranges_of_shots(scene, shots_to_film, summary)
+    else:
+        ranges = annotate.ranges_of_cameras(scene, arguments.camera, arguments.range)
+    annotate.annotate(scene, bpy.context.view_layer, ranges, settings, summary)
+    return len(summary.left_out)
 
 
 def _wait_for(jobs: list[FollowedJob]) -> None:

@@ -18,6 +18,16 @@ def still_image_settings(image: ImageFormatSettings) -> list[tuple[Any, str, str
     return [(image, "media_type", "IMAGE")] if hasattr(image, "media_type") else []
 
 
+def multilayer_settings(image: ImageFormatSettings) -> list[tuple[Any, str, str]]:
+    """From 5.0 on, files with all passes of a render lie under a media type of their own."""
+    return [(image, "media_type", "MULTI_LAYER_IMAGE")] if hasattr(image, "media_type") else []
+
+
+def single_part_settings(image: ImageFormatSettings) -> list[tuple[Any, str, bool]]:
+    """From 5.0 on, each pass becomes a part of its own unless the passes are interleaved, as they were before."""
+    return [(image, "use_exr_interleave", True)] if hasattr(image, "use_exr_interleave") else []
+
+
 def set_movie_output(image: ImageFormatSettings) -> None:
     """Choose FFmpeg, which from 5.0 on lies under the media type of movies."""
     if hasattr(image, "media_type"):

@@ -7,18 +7,15 @@ import math
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import bpy
 import numpy as np
 from bpy.types import Image, Object, Scene, ViewLayer
 
 from ..backend.protocol import ProtocolError, cover_crop
-from . import compat
 from .colour import srgb_from_linear
+from .plain_render import plain_render
 from .timeline import playhead_kept, refuse_while_occupied
 
 # Enlarging a picture more than this leaves nothing for the model to keep.
@@ -44,7 +41,7 @@ def render_blockout(scene: Scene, view_layer: ViewLayer, camera: Object, frame: 
     with (
         tempfile.TemporaryDirectory(prefix="sana_wm_") as folder,
         playhead_kept(scene),
-        _render_settings(scene, view_layer, Path(folder) / "first_frame.png") as target,
+        plain_render(scene, view_layer, "BLENDER_WORKBENCH", target := Path(folder) / "first_frame.png"),
     ):
         scene.frame_set(whole, subframe=frame - whole)
         scene.camera = camera
@@ -55,50 +52,6 @@ def render_blockout(scene: Scene, view_layer: ViewLayer, camera: Object, frame: 
         if not target.exists():
             raise ProtocolError("The first frame could not be rendered; Blender's console says why.")
         return target.read_bytes()
-
-
-@contextmanager
-def _render_settings(scene: Scene, view_layer: ViewLayer, target: Path) -> Iterator[Path]:
-    """Everything that would keep the plain blockout out of `target`, or put notes into it; then put back."""
-    render, image = scene.render, scene.render.image_settings
-    with _overridden(
-        [
-            *((marker, "camera", None) for marker in scene.timeline_markers if marker.camera),
-            *((layer, "use", layer == view_layer) for layer in scene.view_layers),
-            (render, "engine", "BLENDER_WORKBENCH"),
-            (render, "filepath", str(target)),
-            (render, "use_file_extension", True),
-            (render, "use_sequencer", False),
-            (render, "use_compositing", False),
-            (render, "use_border", False),
-            (render, "use_multiview", False),
-            (render, "use_freestyle", False),
-            (render, "use_motion_blur", False),
-            (render, "use_stamp", False),
-            *((render, name, False) for name in dir(render) if name.startswith("use_stamp_")),
-            (render, "film_transparent", False),
-            *compat.still_image_settings(image),
-            (image, "file_format", "PNG"),
-            (image, "color_mode", "RGB"),
-            (image, "color_depth", "8"),
-            (image, "color_management", "FOLLOW_SCENE"),
-        ]
-    ):
-        yield target
-
-
-@contextmanager
-def _overridden(settings: list[tuple[Any, str, Any]]) -> Iterator[None]:
-    kept: list[tuple[Any, str, Any]] = []
-    try:
-        for owner, name, value in settings:
-            kept.append((owner, name, getattr(owner, name)))
-            setattr(owner, name, value)
-        yield
-    finally:
-        # Backwards, because a file format exists only under its media type.
-        for owner, name, value in reversed(kept):
-            setattr(owner, name, value)
 
 
 def image_file(path: Path, size: tuple[int, int]) -> bytes:

@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Operators, one folder each: `naive.py` is the truth, the others are fast and tested against it."""
 
-from . import fp8, frame_gdn, nvfp4
+from . import camera_gdn, fp8, frame_gdn, gated_unit, modulation, nvfp4, qk_prologue
 
-OPERATORS = {"frame_gdn": frame_gdn, "nvfp4": nvfp4, "fp8": fp8}
+OPERATORS = {
+    "qk_prologue": qk_prologue,
+    "frame_gdn": frame_gdn,
+    "camera_gdn": camera_gdn,
+    "modulation": modulation,
+    "gated_unit": gated_unit,
+    "nvfp4": nvfp4,
+    "fp8": fp8,
+}
 
 
 def paths(device: str) -> dict[str, tuple[str, str]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from . import bench_demo, bench_match, bench_stage1, bench_streaming
+from . import bench_demo, bench_gdn, bench_match, bench_stage1, bench_streaming, bench_training
 
 RESULT = Path(__file__).resolve().parents[1] / "bench.json"
 
@@ -52,7 +52,7 @@ def main() -> None:
     torch.set_num_threads(1)
     conditions = machine()
     rows = []
-    for module in (bench_stage1, bench_demo, bench_match, bench_streaming):
+    for module in (bench_stage1, bench_gdn, bench_demo, bench_match, bench_streaming, bench_training):
         print(f"Measuring {module.__name__.rpartition('.')[2].removeprefix('bench_')} ...", flush=True)
         rows += module.run(quick)
     print(table(rows))

@@ -2,8 +2,9 @@
 """All test runs of `build.py test`, and their sum.
 
 Tests of the backend run in one process of the backend's Python, those of Triton's kernels in another one where Triton
-interprets kernels instead of compiling them. Each file of tests/blender runs in a process
-of its own in every Blender version, with a time limit: a crash or a hang there costs one file, not the run.
+interprets kernels instead of compiling them. Each file of tests/blender runs in a process of its own in every Blender
+version, with a time limit: a crash or a hang there costs one file, not the run. Two processes run at a time, each with
+one thread for its arithmetic.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from .environments import clean_variables
 
-BACKEND_LIMIT_S = 1500
+BACKEND_LIMIT_S = 2400
 BLENDER_FILE_LIMIT_S = 420
+LANES = 2
 NO_TESTS_COLLECTED = 5
 
 
@@ -51,22 +54,38 @@ def run(
     interpreted = root / "tests" / "kernels" / "interpreted"
     match = ["-k", expression] if expression else []
     backend_paths = [p for p in chosen if not p.is_relative_to(inside) and not p.is_relative_to(interpreted)]
+    runs = []
     if backend_paths:
-        print("Backend tests", flush=True)
         ignored = ["--ignore", inside, "--ignore", interpreted]
         command = [python, "-m", "pytest", "-q", "--durations=5", *ignored, *match, *backend_paths]
-        results.append(pytest_run("backend", command, root, BACKEND_LIMIT_S, show=True))
-    if any(p.is_relative_to(interpreted) or interpreted.is_relative_to(p) for p in chosen):
-        inside_it = [p for p in chosen if p.is_relative_to(interpreted)] or [interpreted]
-        command = [python, "-m", "pytest", "-q", *match, *inside_it]
-        results.append(pytest_run("kernels, interpreted", command, root, BACKEND_LIMIT_S, show=False))
+        runs.append(("backend", command, BACKEND_LIMIT_S, True))
     for version, blender in blenders.items():
         for file in sorted(inside.glob("test_*.py")):
             if any(p == file or p in file.parents for p in chosen):
                 command = [blender, "-m", "pytest", "-q", *match, file]
-                name = f"Blender {version}: {file.stem}"
-                results.append(pytest_run(name, command, root, BLENDER_FILE_LIMIT_S, show=False))
-    return summary(results)
+                runs.append((f"Blender {version}: {file.stem}", command, BLENDER_FILE_LIMIT_S, False))
+    if any(p.is_relative_to(interpreted) or interpreted.is_relative_to(p) for p in chosen):
+        inside_it = [p for p in chosen if p.is_relative_to(interpreted)] or [interpreted]
+        command = [python, "-m", "pytest", "-q", *match, *inside_it]
+        runs.append(("kernels, interpreted", command, BACKEND_LIMIT_S, False))
+    started = time.monotonic()
+    results += in_lanes(root, runs)
+    return summary(results, time.monotonic() - started)
+
+
+def in_lanes(root: Path, runs: list[tuple[str, list, float, bool]]) -> list[Result]:
+    """The results of (name, command, limit in seconds, whether to show its output), begun in their order."""
+    children: set[subprocess.Popen] = set()
+    pool = ThreadPoolExecutor(LANES)
+    try:
+        return list(pool.map(lambda given: pytest_run(root, children, *given), runs))
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in list(children):
+            end_group(child)
+        raise
+    finally:
+        pool.shutdown()
 
 
 def check_style(root: Path, python: Path) -> Result:
@@ -76,8 +95,11 @@ def check_style(root: Path, python: Path) -> Result:
     return Result("ruff", 1 - failed, failed, 0, time.monotonic() - started)
 
 
-def pytest_run(name: str, command: list, root: Path, limit_s: float, show: bool) -> Result:
-    """One pytest process; a crash or a timeout counts as one failed test beside those it reported.
+def pytest_run(
+    root: Path, children: set[subprocess.Popen], name: str, command: list, limit_s: float, show: bool
+) -> Result:
+    """One pytest process, in `children` while it runs; a crash or a timeout counts as one failed test beside those it
+    reported.
 
     With `show` its output goes straight to the terminal, otherwise only when something failed.
     """
@@ -96,6 +118,7 @@ def pytest_run(name: str, command: list, root: Path, limit_s: float, show: bool)
             text=True,
             start_new_session=True,
         )
+        children.add(child)
         problem = text = ""
         try:
             text = child.communicate(timeout=limit_s)[0] or ""
@@ -103,9 +126,8 @@ def pytest_run(name: str, command: list, root: Path, limit_s: float, show: bool)
             end_group(child)
             text = child.communicate()[0] or ""
             problem = f"not finished after {limit_s:.0f} s"
-        except BaseException:
-            end_group(child)
-            raise
+        finally:
+            children.discard(child)
         passed, failed, skipped = counts(report)
     if not problem and child.returncode not in (0, 1, NO_TESTS_COLLECTED):
         problem = f"pytest ended with status {child.returncode}"
@@ -144,11 +166,11 @@ def line(result: Result) -> str:
     return f"{text}  {result.problem}".rstrip()
 
 
-def summary(results: list[Result]) -> int:
+def summary(results: list[Result], seconds: float) -> int:
     print("\nSummary")
     for result in results:
         print(line(result))
     passed, failed = sum(r.passed for r in results), sum(r.failed for r in results)
-    print(f"Took {sum(r.seconds for r in results):.0f} s, {sum(r.skipped for r in results)} skipped.")
+    print(f"Took {seconds:.0f} s, {sum(r.skipped for r in results)} skipped.")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0

@@ -19,6 +19,13 @@ from .parts import OnRead, Weights
 
 PRESETS = Path(__file__).parents[2] / "presets" / "quality"
 DURATIONS_S = (5, 20, 60)
+# What computes NVFP4, by the path that `kernels.nvfp4.self_test` names.
+_FP4_WAYS = {
+    "native": "the card's FP4 tensor cores",
+    "emulated": "the emulation in bf16, because the card's FP4 tensor cores failed it",
+    "weight only": "weights in 4 bits that are unpacked to bf16",
+    "vectorized": "torch on the CPU",
+}
 
 
 @dataclass(frozen=True)
@@ -83,11 +90,13 @@ class Report:
     Attributes:
         weights: None if no folder was named.
         operators: empty without torch.
+        fp4_test: what computes NVFP4 on the device, and whether it gave a known result, as a sentence.
     """
 
     machine: Machine
     weights: Weights | None
     operators: tuple[Operator, ...]
+    fp4_test: str
     presets: tuple[PresetReport, ...]
 
     @property
@@ -127,7 +136,7 @@ def of(machine: Machine, weights: Weights | None) -> Report:
     """What these mean for operators and presets."""
     embedded = "" if machine.obstacle else _embedded_damage()
     presets = tuple(_preset(path, machine, weights, embedded) for path in sorted(PRESETS.glob("*.json")))
-    return Report(machine, weights, _operators(machine), presets)
+    return Report(machine, weights, _operators(machine), _fp4_test(machine), presets)
 
 
 def _operators(machine: Machine) -> tuple[Operator, ...]:
@@ -136,6 +145,23 @@ def _operators(machine: Machine) -> tuple[Operator, ...]:
     from kernels import paths
 
     return tuple(Operator(name, *path) for name, path in paths(machine.device).items())
+
+
+def _fp4_test(machine: Machine) -> str:
+    if machine.torch is None:
+        return "Not run: it needs torch."
+    if machine.device == "cuda" and (machine.gpu is None or machine.gpu.is_assumed):
+        return f"Not run: {'the card is assumed' if machine.gpu else 'there is no graphics card'}."
+    from kernels.nvfp4 import self_test
+
+    try:
+        way, wrong = self_test(machine.device)
+    except RuntimeError as error:  # the card is too old, or Triton is missing
+        return f"Not run: {error}"
+    by = _FP4_WAYS[way]
+    if wrong:
+        return f"FAILED by {by}: {wrong}. Choose a preset in bf16 or fp32."
+    return f"Passed by {by}: a vector with known bytes and a product with a known result came out right."
 
 
 def _preset(file: Path, machine: Machine, weights: Weights | None, embedded_damage: str) -> PresetReport:

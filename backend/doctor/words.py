@@ -139,6 +139,7 @@ def _operators(report: Report) -> Iterator[str]:
         yield from _sentence("They need torch.")
     for operator in report.operators:
         yield from _wrapped(f"  {operator.name:{_NAMED}}", f"{operator.path}: {operator.reason}")
+    yield from _wrapped(f"  {'FP4 self-test':{_NAMED}}", report.fp4_test)
 
 
 def _presets(report: Report) -> Iterator[str]:

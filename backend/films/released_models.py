@@ -19,6 +19,7 @@ from ..models.refiner import RefinerTransformer, load_refiner
 from ..models.refiner.loading import matched, matching_adapter, not_applied
 from ..models.stage1 import Stage1Transformer
 from ..models.stage1 import load as load_stage1
+from ..models.stage1.loading import require_adapter
 from ..models.vae import CausalDecoder
 from ..models.vae.tiled_decoder import TiledDecoder
 from ..overlap import Overlap
@@ -27,7 +28,7 @@ from ..protocol.main_memory import available_gb
 from ..protocol.memory_plan import RELEASED, Budget, MemoryPlan, plan
 from ..protocol.preset import QUANTIZED
 from ..protocol.weights_folder import find, hashes, weight_files
-from ..protocol.weights_ready import TEXT_ENCODERS, lora_of, places_of, why_not_ready
+from ..protocol.weights_ready import TEXT_ENCODERS, loras_of, places_of, why_not_ready
 from ..protocol.weights_registry import COMPONENTS
 from ..quantization.linear import in_words
 from ..weights.streaming_release import STREAMING_SWITCHES, recorded_steps
@@ -67,22 +68,28 @@ class ReleasedModels:
         self._stage1 = f"stage1_{preset.variant}"
         self._is_streaming = preset.variant == "streaming"
         self._refiner = "refiner_streaming" if self._is_streaming else "refiner"
-        self._lora, self._lora_strength = lora_of(weights, preset), preset.refiner_lora_strength
-        if self._lora is not None and self._plain[self._refiner] is not None:
-            # It cannot join weights that are quantised; it is merged into the plain ones while they are loaded.
-            self._places[self._refiner] = self._plain[self._refiner]
+        self._loras = loras_of(weights, preset)
+        self._strengths = {"stage1": preset.stage1_lora_strength, "refiner": preset.refiner_lora_strength}
+        for id in (self._part_id(part) for part in self._loras):
+            if self._plain[id] is not None:
+                # It cannot join weights that are quantised; it is merged into the plain ones while they are loaded.
+                self._places[id] = self._plain[id]
         for id, place in self._places.items():
             check(place, COMPONENTS[id])
         self.sha256 = {
             id: _identity(weights, id, place) for id, place in self._places.items() if id not in TEXT_ENCODERS
         }
         self._sizes, self._not_applied = RELEASED, ""
-        if self._lora is not None:
+        for part, lora in self._loras.items():
             with _in_a_sentence():
-                adapter = matching_adapter(self._lora, matched(self._places[self._refiner])[1])
-            self._not_applied = not_applied(adapter)
-            self.sha256["refiner_lora"] = sha256_of(self._lora)
-            self._sizes = replace(RELEASED, refiner=RELEASED.refiner + self._lora.stat().st_size // 2)
+                place = self._places[self._part_id(part)]
+                if part == "stage1":
+                    require_adapter(lora, place)
+                else:
+                    self._not_applied = not_applied(matching_adapter(lora, matched(place)[1]))
+            self.sha256[f"{part}_lora"] = sha256_of(lora)
+            grown = getattr(self._sizes, part) + lora.stat().st_size // 2
+            self._sizes = replace(self._sizes, **{part: grown})
         self.prompts = Prompts(weights, self._places, device, self.dtype)
         self._plan: MemoryPlan | None = None
         self._kept: dict[str, nn.Module] = {}
@@ -118,6 +125,9 @@ class ReleasedModels:
             self._meaning,
             f"{' and '.join(plain)} {is_} quantised {when}; weights quantize does that once and for all.",
         ]
+
+    def _part_id(self, part: str) -> str:
+        return self._stage1 if part == "stage1" else self._refiner
 
     def _reference(self, id: str) -> Path | None:
         """The plain weights beside quantised ones; None if they are not there, or are what is loaded."""
@@ -155,6 +165,8 @@ class ReleasedModels:
                 self._plan.stage1_streamed,
                 self._format,
                 self._reference(self._stage1),
+                self._loras.get("stage1"),
+                self._strengths["stage1"],
             )
 
         with self._part("stage1", load, stays=self._plan.together) as module:
@@ -168,8 +180,8 @@ class ReleasedModels:
                 self.dtype,
                 self.device,
                 self._plan.refiner_streamed,
-                self._lora,
-                self._lora_strength,
+                self._loras.get("refiner"),
+                self._strengths["refiner"],
                 self._format,
                 self._reference(self._refiner),
             )

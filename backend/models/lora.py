@@ -6,6 +6,7 @@ An adapter changes a weight W (out, in) to W + scale * B A, with A (rank, in) an
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -66,17 +67,21 @@ def read_adapter(path: Path, belongs_elsewhere: Callable[[str], bool] = lambda m
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a pickle, damaged, no adapter, half of a pair, or nothing for this model.
+        ValueError: a pickle, damaged, no adapter, half of a pair or one twice, no number as alpha, or nothing for this
+            model.
     """
-    if path.suffix in _PICKLES:
+    if path.suffix.lower() in _PICKLES:
         raise ValueError(f"{path.name} is a pickle, which could run code; get the adapter as .safetensors.")
     factors: dict[str, dict[str, Entry]] = {}
     alphas: dict[str, float] = {}
     for name, entry in file_entries(path, "adapter").items():
         if match := _FACTOR.fullmatch(name):
-            factors.setdefault(_canonical(match[1]), {})[match[2]] = entry
+            module, side = _canonical(match[1]), match[2]
+            if side in factors.setdefault(module, {}):
+                raise ValueError(f"{path.name} has lora_{side} of {module} twice; get a whole file.")
+            factors[module][side] = entry
         elif match := _ALPHA.fullmatch(name):
-            alphas[_canonical(match[1])] = float(entry[1]())
+            alphas[_canonical(match[1])] = _alpha(path, name, entry)
         else:
             raise ValueError(
                 f"{path.name} is not a LoRA adapter: {name} is neither a factor nor its alpha; choose another file."
@@ -175,6 +180,13 @@ def merged(entries: Mapping[str, Entry], adapter: Adapter, strength: float) -> d
         name: (shape, partial(read, plain, changed[name]) if name in changed else plain)
         for name, (shape, plain) in entries.items()
     }
+
+
+def _alpha(path: Path, name: str, entry: Entry) -> float:
+    shape, read = entry
+    if math.prod(shape) != 1 or not math.isfinite(value := float(read())):
+        raise ValueError(f"{path.name} has no number in {name}; get a whole file.")
+    return value
 
 
 def _canonical(module: str) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,12 +30,14 @@ class Recorded:
         intrinsics: (N, 4) fx, fy, cx, cy in pixels of an image of `image_size`.
         image_size: (width, height) in pixels.
         times_s: (N,) seconds, rising.
+        names: of the N pictures, where the file names them; else empty.
     """
 
     c2w: np.ndarray
     intrinsics: np.ndarray
     image_size: tuple[int, int]
     times_s: np.ndarray
+    names: tuple[str, ...] = ()
 
 
 def checked(recorded: Recorded, name: str) -> Recorded:
@@ -63,7 +65,7 @@ def checked(recorded: Recorded, name: str) -> Recorded:
             f"{name} spans {duration_s:g} s, more than {MAX_DURATION_S:g} s; check the unit of its times."
         )
     rotations = nearest_rotations(recorded.c2w[:, :3, :3], name)
-    return Recorded(rigid(rotations, recorded.c2w[:, :3, 3]), recorded.intrinsics, recorded.image_size, times)
+    return replace(recorded, c2w=rigid(rotations, recorded.c2w[:, :3, 3]), times_s=times)
 
 
 def nearest_rotations(matrices: np.ndarray, name: str) -> np.ndarray:

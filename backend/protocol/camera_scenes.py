@@ -37,7 +37,7 @@ def read_transforms(path: Path, given: Given) -> Recorded:
     frames = top.get("frames")
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
         raise ProtocolError(f"{path.name} has no list of frames.")
-    frames = sorted(frames, key=lambda frame: _natural(str(frame.get("file_path", ""))))
+    frames = sorted(frames, key=lambda frame: natural_order(str(frame.get("file_path", ""))))
     c2w, intrinsics, sizes = [], [], set()
     for number, frame in enumerate(frames, start=1):
         where = f"Frame {number} ({frame.get('file_path', 'unnamed')}) of {path.name}"
@@ -57,6 +57,7 @@ def read_transforms(path: Path, given: Given) -> Recorded:
         np.array(intrinsics).reshape(-1, 4),
         next(iter(sizes), (1, 1)),
         given.times(len(c2w)),
+        tuple(str(frame["file_path"]) for frame in frames) if all("file_path" in f for f in frames) else (),
     )
 
 
@@ -120,7 +121,7 @@ def read_colmap(path: Path, given: Given) -> Recorded:
             (words[9] if len(words) > 9 else "", np.array(values[1:5]) / length, values[5:8], values[8])
         )
         next(lines, None)  # the points seen in this image; the line may be empty
-    rows.sort(key=lambda row: _natural(row[0]))
+    rows.sort(key=lambda row: natural_order(row[0]))
     used = [cameras[int(row[3])] for row in rows]
     _refuse_several({size for size, _lens in used}, path)
     rotations = rotations_from(np.array([row[1] for row in rows]).reshape(-1, 4))
@@ -130,6 +131,7 @@ def read_colmap(path: Path, given: Given) -> Recorded:
         np.array([lens for _size, lens in used]).reshape(-1, 4),
         used[0][0] if used else (1, 1),
         given.times(len(rows)),
+        tuple(row[0] for row in rows) if all(row[0] for row in rows) else (),
     )
 
 
@@ -180,6 +182,6 @@ def _image_name(index: int) -> str:
     return f"frame_{index:06d}.png"
 
 
-def _natural(name: str) -> list:
+def natural_order(name: str) -> list:
     """Sorts frame_2 before frame_10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

@@ -36,8 +36,9 @@ class Preset:
         precision: number format of the linears; one of PRECISIONS.
         refiner: whether the refiner runs after stage 1.
         refiner_window: latent frames of history the refiner sees.
-        refiner_lora: file in the folder `loras` beside the weights, an adapter that the refiner runs with; "" without.
-        refiner_lora_strength: factor of what that adapter changes; 1 as it was trained.
+        stage1_lora, refiner_lora: files in the folder `loras` beside the weights, adapters that stage 1 and the refiner
+            run with; "" without.
+        stage1_lora_strength, refiner_lora_strength: factors of what these adapters change; 1 as they were trained.
         network_blend: how much of the network's residual the embedded model adds to its guided projection of
             the first frame, 0..1; other models ignore it.
         blockout_guidance: how far sampling is drawn to the projected preview where the first frame shows it, after
@@ -60,6 +61,8 @@ class Preset:
     refiner_window: int = 11
     refiner_lora: str = ""
     refiner_lora_strength: float = 1.0
+    stage1_lora: str = ""
+    stage1_lora_strength: float = 1.0
     network_blend: float = 0.0
     blockout_guidance: float = 0.0
     blockout_guidance_end: float = 0.0
@@ -88,16 +91,17 @@ class Preset:
             raise ProtocolError(f"Preset {self.name}: guidance must be 1 or more, not {self.guidance}.")
         if not self.shift > 0:
             raise ProtocolError(f"Preset {self.name}: shift must be positive, not {self.shift}.")
-        if self.refiner_lora != PurePath(self.refiner_lora).name or "\\" in self.refiner_lora:
-            raise ProtocolError(
-                f"Preset {self.name}: the refiner's LoRA is the name of a file in the folder loras, not "
-                f"{self.refiner_lora!r}."
-            )
+        loras = {"the refiner": self.refiner_lora, "stage 1": self.stage1_lora}
+        for whose, lora in loras.items():
+            if lora != PurePath(lora).name or "\\" in lora:
+                raise ProtocolError(
+                    f"Preset {self.name}: the LoRA of {whose} is the name of a file in the folder loras, not {lora!r}."
+                )
         if self.refiner_lora and not self.refiner:
             raise ProtocolError(
                 f"Preset {self.name}: without the refiner its LoRA {self.refiner_lora} has no use."
             )
-        if not math.isfinite(self.refiner_lora_strength):
+        if not (math.isfinite(self.refiner_lora_strength) and math.isfinite(self.stage1_lora_strength)):
             raise ProtocolError(f"Preset {self.name}: the LoRA's strength must be a number.")
         shares = {
             "network blend": self.network_blend,

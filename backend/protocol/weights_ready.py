@@ -28,9 +28,10 @@ def places_of(root: Path, preset: Preset) -> dict[str, Path]:
     return found
 
 
-def lora_of(root: Path, preset: Preset) -> Path | None:
-    """Where the adapter that the preset names lies or should lie; None if it names none."""
-    return root / "loras" / preset.refiner_lora if preset.refiner_lora else None
+def loras_of(root: Path, preset: Preset) -> dict[str, Path]:
+    """Where the adapters that the preset names lie or should lie, by the part that they are for: stage1, refiner."""
+    named = {"stage1": preset.stage1_lora, "refiner": preset.refiner_lora}
+    return {part: root / "loras" / name for part, name in named.items() if name}
 
 
 def why_not_ready(root: Path | None, preset: Preset) -> str:
@@ -63,9 +64,11 @@ def why_not_ready(root: Path | None, preset: Preset) -> str:
             "download the weights in Blender's preferences or with weights download, or choose the folder that has "
             "them."
         )
-    lora = lora_of(root, preset)
-    if lora is not None and not lora.is_file():
-        return f"{preset.name} needs the adapter {lora.name}, which is not in {lora.parent}; put it there."
+    for lora in loras_of(root, preset).values():
+        if not lora.is_file():
+            return (
+                f"{preset.name} needs the adapter {lora.name}, which is not in {lora.parent}; put it there."
+            )
     refused = unaccepted(root, places)
     if refused:
         return (

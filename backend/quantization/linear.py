@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels import fp8, nvfp4
+from kernels import fp8, gated_unit, nvfp4
 
 
 class QuantizedLinear(nn.Module):
@@ -44,8 +43,7 @@ class QuantizedLinear(nn.Module):
 
     def gated(self, hidden: Tensor) -> Tensor:
         """Of value * SiLU(gate); hidden (..., 2 inputs) holds values and then gates."""
-        value, gate = hidden.chunk(2, dim=-1)
-        return self(value * F.silu(gate))
+        return self(gated_unit.gated(hidden))
 
 
 class NVFP4Linear(QuantizedLinear):

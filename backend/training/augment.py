@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,33 @@ from torch import Generator, Tensor
 from ..conditioning.camera import relative_c2w
 from ..models.embedded import RasterClip
 from ..protocol.camera_path import CameraPath
-from .clip_files import TrainingClip
+from .clip_files import ClipSet, TrainingClip
+from .config import RecipeConfig
 
 MIRROR_SHARE = 0.5
 GRADE_SHARE = 0.3
+
+
+class AugmentedClips:
+    """The clips of the training set as the loop asks for them, each time with other changes."""
+
+    def __init__(self, config: RecipeConfig) -> None:
+        self._clips = ClipSet(config, "train")
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def batch(self, indices: Sequence[int], generator: Generator) -> list[TrainingClip]:
+        return [augmented(self._clips[index], generator) for index in indices]
+
+    def tensors(self, batch: list[TrainingClip]) -> dict[str, Tensor]:
+        named = {}
+        for number, clip in enumerate(batch):
+            named[f"{number}.truth"] = clip.truth
+            images = vars(clip.projection).items()
+            named |= {f"{number}.{name}": image for name, image in images if isinstance(image, Tensor)}
+            named[f"{number}.c2w"] = torch.from_numpy(np.ascontiguousarray(clip.path.c2w))
+        return named
 
 
 def augmented(clip: TrainingClip, generator: Generator) -> TrainingClip:

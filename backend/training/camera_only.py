@@ -20,10 +20,11 @@ from ..models.vae import LinearCodec
 from ..models.vae.linear_codec import CHANNELS
 from ..protocol.camera_path import CameraPath
 from ..weights.embedded import FOLDER as CODEC_FOLDER
+from .augment import AugmentedClips
 from .checkpoint import TrainingState
 from .clip_files import ClipSet, TrainingClip
 from .config import RecipeConfig
-from .loop import noise_levels, run
+from .loop import Recipe, lines, noise_levels, run
 
 WEIGHTS = "camera_only.safetensors"
 LOW_NOISE_VARIANCE = 0.15
@@ -106,13 +107,11 @@ def train(config: RecipeConfig, until_step: int | None = None) -> Iterator[str]:
     codec = LinearCodec.load(CODEC_FOLDER / "codec.safetensors")
     heldout = ClipSet(config, "heldout")
     state = TrainingState(model, config)
-    yield from run(
-        state,
-        lambda batch, generator: batch_loss(model, codec, batch, config, generator),
+    recipe = Recipe(
+        lambda step: {"loss": lambda batch, generator: batch_loss(model, codec, batch, config, generator)},
         lambda averaged: _figures(averaged, codec, heldout),
-        config,
-        until_step,
     )
+    yield from lines(run(state, recipe, AugmentedClips(config), config, until_step))
     if state.step == config.steps:
         save_camera_only(state.averaged_model(), Path(config.folder) / WEIGHTS)
         yield f"written to {Path(config.folder) / WEIGHTS}"

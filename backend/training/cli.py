@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""python -m backend train STEP: the embedded model from nothing to the files that ship.
+"""python -m backend train STEP: recipes of stage 1, and the embedded model from nothing to the files that ship.
 
-The steps in their order: data, codec, network, card, export. Each goes on where it was stopped.
-The model of the guidance study has a configuration of its own (--config configs/camera_only.json) and the steps data,
-camera-only and guidance-study.
+Recipes of stage 1, each with a configuration of its own: flow_matching, chunk_causal, trajectories and ode_init,
+self_forcing; docs/training.md has them. The embedded model's steps in their order: data, codec, network, card, export;
+then precision, which needs none of them: what NVFP4 costs the files that ship.
+The model of the guidance study has the steps data, camera-only and guidance-study (--config configs/camera_only.json).
+Every step goes on where it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,31 +25,74 @@ from ..weights.embedded import FOLDER, save_embedded
 from .clip_files import project_missing
 from .config import RecipeConfig
 from .fit_codec import codec_psnr, fit_codec
+from .loop import Progress
 from .residual_flow import train, trained_model
 from .scene_files import render_missing
 
+_BAR = 30
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "embedded.json"
 
 
 def main(argv: list[str]) -> int:
     """Run one step; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m backend train", description=__doc__)
-    parser.add_argument("step", choices=tuple(_STEPS), help="what to do")
-    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: the embedded model's")
-    parser.add_argument("--until", type=int, metavar="STEP", help="of network: stop after this many steps")
+    parser.add_argument("step", choices=(*_STEPS, *_STAGE1_STEPS), help="what to do")
+    parser.add_argument(
+        "--config", type=Path, help="of a recipe of stage 1 always; else by default the embedded model's"
+    )
+    parser.add_argument("--until", type=int, metavar="STEP", help="of training: stop after this many steps")
+    parser.add_argument("--device", default="cpu", help="of a recipe of stage 1: cpu (the default) or cuda")
     arguments = parser.parse_args(argv)
-    torch.set_num_threads(1)
     try:
-        config = RecipeConfig.load(arguments.config)
-        for line in _STEPS[arguments.step](config, arguments):
-            print(time.strftime("%H:%M:%S"), line, flush=True)
-    except (OSError, ValueError) as error:
+        for report in _reports(arguments):
+            _show(report)
+    except (OSError, ValueError, FloatingPointError) as error:
         print(f"The training step {arguments.step} cannot run: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped; the same command goes on from here.", file=sys.stderr)
         return 130
     return 0
+
+
+def _reports(arguments: argparse.Namespace) -> Iterator[Progress | str]:
+    if arguments.step in _STAGE1_STEPS:
+        if arguments.config is None:
+            raise ValueError(
+                "name its configuration: --config FILE; examples are in backend/training/configs."
+            )
+        return _stage1(arguments)
+    torch.set_num_threads(1)
+    config = RecipeConfig.load(arguments.config or DEFAULT_CONFIG)
+    return _STEPS[arguments.step](config, arguments)
+
+
+def _stage1(arguments: argparse.Namespace) -> Iterator[Progress | str]:
+    from .stage1_config import Stage1Run
+    from .stage1_training import RECIPES, data_of, make_trajectories, train
+
+    makes_trajectories = arguments.step == "trajectories"
+    name = "ode_init" if makes_trajectories else arguments.step
+    config = Stage1Run.load(arguments.config, RECIPES[name].settings_type)
+    if makes_trajectories:
+        return make_trajectories(config, arguments.device)
+    return train(name, config, data_of(config, name), arguments.device, arguments.until)
+
+
+def _show(report: Progress | str) -> None:
+    """A bar that moves in a terminal, lines elsewhere; in several processes the first one speaks."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    is_step = isinstance(report, Progress)
+    if sys.stdout.isatty():
+        if is_step:
+            done = round(_BAR * report.step / report.steps)
+            print(f"\r\033[K[{'#' * done}{'.' * (_BAR - done)}] {report}", end="", flush=True)
+            return
+        print("\r\033[K", end="")
+    elif is_step and report.step % 10 and report.step != report.steps:
+        return
+    print(time.strftime("%H:%M:%S"), report, flush=True)
 
 
 def _data(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
@@ -67,6 +113,12 @@ def _card(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
     from .report import heldout_report
 
     yield from heldout_report(config, trained_model(config))
+
+
+def _precision(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
+    from .precision import precision_report
+
+    yield from precision_report(config)
 
 
 def _export(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
@@ -91,12 +143,14 @@ def _guidance_study(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str
     yield from study(config)
 
 
+_STAGE1_STEPS = ("flow_matching", "chunk_causal", "trajectories", "ode_init", "self_forcing")
 _STEPS: dict[str, Callable[[RecipeConfig, argparse.Namespace], Iterator[str]]] = {
     "data": _data,
     "codec": _codec,
     "network": _network,
     "card": _card,
     "export": _export,
+    "precision": _precision,
     "camera-only": _camera_only,
     "guidance-study": _guidance_study,
 }

@@ -67,13 +67,12 @@ def raster_projection(
     return builder.build()
 
 
-class ClipSet:
-    """The clips of one part ("train" or "heldout"), in a fixed order."""
+class ClipFolder:
+    """The clips of one folder of files, in a fixed order."""
 
-    def __init__(self, config: RecipeConfig, part: str) -> None:
-        self._files = sorted((Path(config.folder) / part / "clips").glob("*.safetensors"))
+    def __init__(self, folder: Path) -> None:
         self._entries: list[tuple[Path, int, str]] = []
-        for path in self._files:
+        for path in sorted(folder.glob("*.safetensors")):
             with safe_open(path, "pt") as shard:
                 moves = shard.metadata()["moves"].split(",")
             self._entries += [(path, index, move) for index, move in enumerate(moves)]
@@ -93,6 +92,13 @@ class ClipSet:
             CameraPath(read["c2w"].numpy(), read["intrinsics"].numpy(), IMAGE_SIZE),
             move,
         )
+
+
+class ClipSet(ClipFolder):
+    """The clips of one part ("train" or "heldout") of a run's data."""
+
+    def __init__(self, config: RecipeConfig, part: str) -> None:
+        super().__init__(Path(config.folder) / part / "clips")
 
 
 def _save(scene: SceneFile, target: Path) -> None:

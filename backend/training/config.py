@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class RecipeConfig:
     filter_frames: int
     one_step_share: float
     evaluate_every: int
+    # The same in every run.
+    accumulate: ClassVar[int] = 1
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.98)
+    warm_up_steps: ClassVar[int] = 40
+    flat_share: ClassVar[float] = 0.5
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "raster", tuple(self.raster))

@@ -47,7 +47,7 @@ def random_path(rng: np.random.Generator, scene: TrainingScene, rays: RayScene, 
         view = Viewpoint(rng, scene.extent_m)
         move = _random_move(rng, MOVES[rng.integers(len(MOVES))], view.reach_m)
         path = _follow(view, move, _ease(rng, frames))
-        if _is_free(path, rays):
+        if is_free(path, rays):
             return path
     raise NoPathFound
 
@@ -70,7 +70,7 @@ def canonical_paths(
             "orbit right": _orbit(circle, 2.2 * view.reach_m),
         }
         paths = {name: _follow(view, move, ease) for name, move in moves.items()}
-        if all(_is_free(path, rays) for path in paths.values()):
+        if all(is_free(path, rays) for path in paths.values()):
             return paths
     raise NoPathFound
 
@@ -148,7 +148,7 @@ def _rotations(yaw: np.ndarray, pitch: np.ndarray) -> np.ndarray:
     return np.stack([right, np.cross(forward, right), forward], axis=-1)
 
 
-def _is_free(path: CameraPath, rays: RayScene) -> bool:
+def is_free(path: CameraPath, rays: RayScene) -> bool:
     """Nothing close before the lens, nothing between the stations, and the start sees more than sky."""
     stations = np.linspace(0, len(path) - 1, 5).astype(int)
     small = path.fitted_to((20, 11))

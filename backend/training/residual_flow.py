@@ -23,11 +23,12 @@ from ..models.embedded import (
     path_in_units,
 )
 from ..models.vae import LinearCodec
+from .augment import AugmentedClips
 from .checkpoint import TrainingState
 from .clip_files import ClipSet, TrainingClip
 from .config import RecipeConfig
 from .evaluate import curve_figures
-from .loop import noise_levels, run
+from .loop import Recipe, lines, noise_levels, run
 
 LATENT_WEIGHT = 0.25
 # Mean square error below which a clip's holes count as solved; keeps the logarithm bounded.
@@ -69,13 +70,11 @@ def train(config: RecipeConfig, until_step: int | None = None) -> Iterator[str]:
     """Train to the end, or to `until_step`, from the last checkpoint if there is one; yields progress lines."""
     model = new_model(config, LinearCodec.load(Path(config.folder) / "codec.safetensors"))
     heldout = ClipSet(config, "heldout")
-    yield from run(
-        TrainingState(model, config),
-        lambda batch, generator: batch_loss(model, batch, config, generator),
+    recipe = Recipe(
+        lambda step: {"loss": lambda batch, generator: batch_loss(model, batch, config, generator)},
         lambda averaged: curve_figures(averaged, heldout),
-        config,
-        until_step,
     )
+    yield from lines(run(TrainingState(model, config), recipe, AugmentedClips(config), config, until_step))
 
 
 def batch_loss(

@@ -89,11 +89,14 @@ def render_missing(config: RecipeConfig) -> Iterator[str]:
         for index in range(count):
             path = folder / f"{index:05d}.npz"
             if not path.exists():
-                _render_scene(config, part, index, raster).save(path)
+                _filmed(*scene_of(config, part, index), raster).save(path)
                 yield f"{part} scene {index + 1} of {count}"
 
 
-def _render_scene(config: RecipeConfig, part: str, index: int, raster: tuple[int, int]) -> SceneFile:
+def scene_of(
+    config: RecipeConfig, part: str, index: int
+) -> tuple[TrainingScene, RayScene, dict[str, CameraPath]]:
+    """A scene of "train" or "heldout" as the seed makes it, and the moves through it by name."""
     start = _HELDOUT_SEED if part == "heldout" else 0
     for attempt in range(50):
         rng = np.random.default_rng((config.seed, start + index, attempt))
@@ -101,15 +104,11 @@ def _render_scene(config: RecipeConfig, part: str, index: int, raster: tuple[int
         rays = RayScene(scene.blockout)
         try:
             if part == "heldout":
-                paths = canonical_paths(rng, scene, rays, config.frames)
-            else:
-                paths = {
-                    f"random {n}": random_path(rng, scene, rays, config.frames)
-                    for n in range(config.moves_per_scene)
-                }
+                return scene, rays, canonical_paths(rng, scene, rays, config.frames)
+            moves = range(config.moves_per_scene)
+            return scene, rays, {f"random {n}": random_path(rng, scene, rays, config.frames) for n in moves}
         except NoPathFound:
             continue
-        return _filmed(scene, rays, paths, raster)
     raise RuntimeError(f"No scene with room for the camera in 50 attempts (scene {index} of {part}).")
 
 

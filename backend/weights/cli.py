@@ -17,7 +17,6 @@ from ..protocol.preset import QUANTIZED
 from ..protocol.weights_folder import (
     PARTIAL_ENDING,
     find,
-    find_quantized,
     installed,
     quantized_name,
     record_installed,
@@ -26,7 +25,9 @@ from ..protocol.weights_folder import (
 )
 from ..protocol.weights_licences import LICENCES, accept, is_accepted
 from ..protocol.weights_registry import COMPONENTS, Component, needed_for
+from . import quantized
 from .notices import write_modified
+from .quantized import QuantizedPart
 from .verify import sha256_of, verify
 
 _PRESETS = Path(__file__).parents[2] / "presets" / "quality"
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m backend weights")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, act, help: str, components: bool = False) -> argparse.ArgumentParser:
+    def command(name: str, act, help: str, components=None) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=help)
         added.set_defaults(act=act)
         if name != "convert":
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
                 "--weights", type=Path, required=True, metavar="DIR", help="the weights folder"
             )
         if components:
-            added.add_argument("components", nargs="*", type=_component, metavar="COMPONENT")
+            added.add_argument("components", nargs="*", type=components, metavar="COMPONENT")
             added.add_argument("--preset", type=_preset, metavar="NAME", help="all that this preset needs")
             added.add_argument("--json", action="store_true", help="report as JSON lines")
         return added
@@ -70,12 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     command("list", _list, "what there is, what is here, and under which terms")
     agree = command("accept", _accept, "agree to licenses")
     agree.add_argument("licences", type=_licences, metavar="LICENSE,...")
-    fetch = command("download", _download, "fetch components, or go on fetching them", components=True)
+    fetch = command("download", _download, "fetch components, or go on fetching them", _component)
     fetch.add_argument("--accept-license", type=_licences, default=[], metavar="LICENSE,...")
-    command("verify", _verify, "read every file and hold it against its hash", components=True)
-    command("remove", _remove, "delete downloaded components", components=True)
-    join = command("merge", _merge, "a LoRA into a refiner, as a folder of its own")
-    join.add_argument("component", choices=[id for id in COMPONENTS if id.startswith("refiner")])
+    command("verify", _verify, "read every file and hold it against its hash", _component_or_quantized)
+    command("remove", _remove, "delete downloaded or quantised components", _component_or_quantized)
+    join = command("merge", _merge, "a LoRA into stage 1 or a refiner, as a folder of its own")
+    join.add_argument("component", choices=[id for id in COMPONENTS if id.startswith(("stage1", "refiner"))])
     join.add_argument("--lora", type=Path, required=True, metavar="FILE", help="the adapter, .safetensors")
     join.add_argument("--strength", type=_finite, default=1.0, help="of the adapter (default 1)")
     join.add_argument("--target", type=Path, required=True, metavar="FOLDER", help="a new folder")
@@ -104,11 +105,11 @@ def _list(arguments: argparse.Namespace, _reporter: _Reporter) -> str:
         print(
             f"{component.id:22} {_size(component):>9}  {component.licence:8} {state(root, component.id)}{where}"
         )
-        for format in QUANTIZED:
-            quantized = find_quantized(root, component.id, format)
-            if quantized:
+        for part in quantized.there(root):
+            if part.component is component:
+                size = f"{part.size_gb(root):.2f} GB"
                 print(
-                    f"{quantized_name(component.id, format):22} {'':9}  {component.licence:8} present  {quantized}"
+                    f"{part.name:22} {size:>9}  {component.licence:8} {part.state(root)}  {root / part.name}"
                 )
     for licence in LICENCES.values():
         print(
@@ -143,11 +144,17 @@ def _download(arguments: argparse.Namespace, reporter: _Reporter) -> str:
 
 def _verify(arguments: argparse.Namespace, reporter: _Reporter) -> str:
     root, problems = arguments.weights, []
-    ids = _chosen(arguments, [id for id in COMPONENTS if state(root, id) != "missing"])
+    present = [id for id in COMPONENTS if state(root, id) != "missing"]
+    ids = _chosen(arguments, [*present, *(part.name for part in quantized.there(root))])
+    if arguments.preset:
+        # As when a clip is made, what was quantised for the preset goes before the plain weights.
+        for part in _quantized_for(arguments.preset, root):
+            ids = [part.name if id == part.component.id else id for id in ids]
     for done, id in enumerate(ids):
-        reporter("verify", f"{COMPONENTS[id].title}: reading", done / len(ids))
+        reporter("verify", f"{_title(id)}: reading", done / len(ids))
         try:
-            reporter("verify", verify(root, id), (done + 1) / len(ids))
+            found = quantized.PARTS[id].verify(root) if id in quantized.PARTS else verify(root, id)
+            reporter("verify", found, (done + 1) / len(ids))
         except ProtocolError as error:
             problems.append(str(error))
     if problems:
@@ -157,7 +164,12 @@ def _verify(arguments: argparse.Namespace, reporter: _Reporter) -> str:
 
 def _remove(arguments: argparse.Namespace, _reporter: _Reporter) -> str:
     root, ids = arguments.weights, _chosen(arguments)
+    if arguments.preset:
+        ids += [part.name for part in _quantized_for(arguments.preset, root)]
     for id in ids:
+        if id in quantized.PARTS:
+            quantized.PARTS[id].remove(root)
+            continue
         own = root / id
         names = {file.name for file in COMPONENTS[id].files} | set(installed(root, id).get("files", {}))
         for path in own.glob("*") if own.is_dir() else ():
@@ -167,7 +179,21 @@ def _remove(arguments: argparse.Namespace, _reporter: _Reporter) -> str:
             record_installed(root, id, None)
         if own.is_dir() and not any(own.iterdir()):
             own.rmdir()
-    return f"Removed: {', '.join(COMPONENTS[id].title for id in ids)}."
+    return f"Removed: {', '.join(map(_title, ids))}."
+
+
+def _quantized_for(preset: Preset, root: Path) -> list[QuantizedPart]:
+    """Those of its parts that are there in the preset's precision."""
+    needed = needed_for(preset)
+    return [
+        part
+        for part in quantized.there(root)
+        if part.format == preset.precision and part.component.id in needed
+    ]
+
+
+def _title(id: str) -> str:
+    return (quantized.PARTS[id] if id in quantized.PARTS else COMPONENTS[id]).title
 
 
 def _merge(arguments: argparse.Namespace, reporter: _Reporter) -> str:
@@ -237,9 +263,7 @@ def _quantize(arguments: argparse.Namespace, reporter: _Reporter) -> str:
     is_refiner = component.id.startswith("refiner")
     quantize_checkpoint(source, target, format, component.weights[0], is_refiner, on_tensor)
     if target.resolve() == (root / name).resolve():
-        written = target / component.weights[0]
-        entry = {"size": written.stat().st_size, "sha256": sha256_of(written)}
-        record_installed(root, name, {"files": {written.name: entry}})
+        quantized.PARTS[name].record(root)
     sound = " and leaves out what makes sound" if is_refiner else ""
     write_modified(
         root,
@@ -295,8 +319,12 @@ def _component(text: str) -> str:
     return text
 
 
+def _component_or_quantized(text: str) -> str:
+    return text if text in quantized.PARTS else _component(text)
+
+
 def _quantizable(text: str) -> str:
-    if not _component(text).startswith(("stage1", "refiner")):
+    if not quantized.is_quantizable(_component(text)):
         raise argparse.ArgumentTypeError(f"{COMPONENTS[text].title} has no linears that are quantised")
     return text
 

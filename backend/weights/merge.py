@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A refiner and an adapter -> a refiner that has the adapter's change in its weights."""
+"""Stage 1 or a refiner, and an adapter -> the same model with the adapter's change in its weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..models.lora import Adapter, LowRank
-from ..models.refiner.loading import is_audio, matched, matching_adapter
+from ..models.refiner import loading as refiner
+from ..models.stage1 import loading as stage1
 from ..models.tensor_file import FileTensor, mapped, write
 from ..protocol import ProtocolError
 from ..protocol.weights_folder import weight_files
@@ -26,13 +27,13 @@ def merge(
     target: Path,
     on_file: Callable[[str, float], None],
 ) -> Adapter:
-    """Write the merged refiner as a folder of its own, tensor by tensor, that appears as a whole or not at all.
+    """Write the merged model as a folder of its own, tensor by tensor, that appears as a whole or not at all.
 
     Product and sum are taken in fp32 and rounded once, to the number format of the weight. Tensors of the audio stream
     are left out: nothing reads them.
 
     Args:
-        source: a refiner's folder.
+        source: file or folder of stage 1, or a refiner's folder.
         lora: the adapter's file.
         strength: factor of the adapter's change.
         target: the new folder.
@@ -40,14 +41,17 @@ def merge(
 
     Raises:
         ProtocolError: the target exists, or the weights are quantised.
-        OSError, ValueError: from the loaders; refiner or adapter are not what they should be.
+        OSError, ValueError: from the loaders; model or adapter are not what they should be.
     """
     if target.exists():
         raise ProtocolError(f"{target} exists already; name a new folder.")
     if not target.parent.is_dir():
         raise ProtocolError(f"There is no folder {target.parent}; make it first.")
-    _, entries = matched(source)
-    adapter = matching_adapter(lora, entries)
+    is_stage1 = component.id.startswith("stage1")
+    if is_stage1:
+        adapter = stage1.matching_adapter(lora, stage1.described(source)[1])
+    else:
+        adapter = refiner.matching_adapter(lora, refiner.matched(source)[1])
     files = weight_files(source, component)
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -56,14 +60,15 @@ def merge(
         places: dict[str, str] = {}
         for index, file in enumerate(files):
             on_file(file.name, index / len(files))
-            tensors = _merged(file, adapter, strength)
+            tensors = (_of_stage1 if is_stage1 else _of_refiner)(file, adapter, strength)
             write(partial / file.name, tensors)
             places |= dict.fromkeys(tensors, file.name)
         if len(files) > 1:
             size = sum(path.stat().st_size for path in partial.iterdir())
             table = {"metadata": {"total_size": size}, "weight_map": places}
             (partial / f"{component.weights[0]}.index.json").write_text(json.dumps(table), encoding="utf-8")
-        shutil.copy(source / "config.json", partial)
+        if (source / "config.json").exists():
+            shutil.copy(source / "config.json", partial)
         change = f"{target.name} has the adapter {adapter.name} merged in, at strength {strength:g}."
         write_modified(partial, component, change)
         os.replace(partial, target)
@@ -72,15 +77,26 @@ def merge(
     return adapter
 
 
-def _merged(file: Path, adapter: Adapter, strength: float) -> dict[str, FileTensor]:
-    """The file's tensors without sound, changed when they are read."""
+def _of_stage1(file: Path, adapter: Adapter, strength: float) -> dict[str, FileTensor]:
+    """The file's tensors under their own names, changed when they are read."""
     return {
-        name: _changed(name, tensor, adapter.layers.get(name.removesuffix(".weight")), strength)
-        if name.endswith(".weight")
-        else tensor
+        name: _merged(stage1.canonical(name), tensor, adapter, strength)
         for name, tensor in mapped(file).items()
-        if not is_audio(name)
     }
+
+
+def _of_refiner(file: Path, adapter: Adapter, strength: float) -> dict[str, FileTensor]:
+    """The same, without sound."""
+    return {
+        name: _merged(name, tensor, adapter, strength)
+        for name, tensor in mapped(file).items()
+        if not refiner.is_audio(name)
+    }
+
+
+def _merged(name: str, tensor: FileTensor, adapter: Adapter, strength: float) -> FileTensor:
+    layer = adapter.layers.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
+    return _changed(name, tensor, layer, strength)
 
 
 def _changed(name: str, tensor: FileTensor, layer: LowRank | None, strength: float) -> FileTensor:

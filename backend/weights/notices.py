@@ -31,6 +31,11 @@ def write_terms(root: Path, component: Component) -> None:
     atomic.write_bytes(folder / f"{licence.id}.txt", f"{licence.terms}\n".encode())
 
 
+def modified_path(root: Path, name: str) -> Path:
+    """Where the mark of a modified component or of a folder of that name lies."""
+    return root / "NOTICES" / f"MODIFIED_{name}.txt"
+
+
 def write_modified(root: Path, component: Component, what: str, name: str = "") -> None:
     """Mark a file that was made from a published one, as the licenses ask.
 
@@ -38,7 +43,7 @@ def write_modified(root: Path, component: Component, what: str, name: str = "") 
         what: a sentence that names the file and how it was made.
         name: of the folder that holds it, where that is not the component's own.
     """
-    folder = root / "NOTICES"
-    folder.mkdir(parents=True, exist_ok=True)
+    path = modified_path(root, name or component.id)
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = f"MODIFIED: {what}\nFrom {component.repository}, under {LICENCES[component.licence].title}.\n"
-    atomic.write_bytes(folder / f"MODIFIED_{name or component.id}.txt", text.encode())
+    atomic.write_bytes(path, text.encode())

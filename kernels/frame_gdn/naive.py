@@ -77,19 +77,3 @@ def frame_gdn(
         den = torch.einsum("bhij,bshi->bshj", denominator[t], q[:, t])
         frames.append(num / (den + 1e-8))
     return torch.stack(frames, dim=1), (of_values, of_ones)
-
-
-def camera_gdn(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    decay: Tensor,
-    chunks: Sequence[slice] | None = None,
-    start: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Camera branch: the numerator alone. Shapes as in `frame_gdn`; returns (B,T,S,h,D) fp32 and the last state."""
-    q, k, v, beta = q.float(), k.float(), v.float(), beta.float()
-    numerator, last = states(k, v, beta, decay, chunks, start)
-    frames = [torch.einsum("bhij,bshi->bshj", state, q[:, t]) for t, state in enumerate(numerator)]
-    return torch.stack(frames, dim=1), last

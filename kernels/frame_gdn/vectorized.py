@@ -9,55 +9,65 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# fp32 elements of q, k or v at a time: what a CPU's cache holds, a bounded buffer on other devices.
-_CPU_PORTION, _DEVICE_PORTION = 1 << 17, 1 << 26
+from ..tokens import portions, rotated
 
 
-def _portions(x: Tensor) -> list[slice]:
-    """Slices of the frame axis of x (B,T,S,h,D) that are worked on at once."""
-    frames, portion = x.shape[1], _CPU_PORTION if x.device.type == "cpu" else _DEVICE_PORTION
-    step = max(1, portion * frames // x.numel())
-    return [slice(start, start + step) for start in range(0, frames, step)]
+def products(keys: Tensor, values: Tensor | None, beta: Tensor, decay: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """How each frame changes the state: G -> G transition + update, value axis first.
+
+    The transition is symmetric, so this is the recurrence of the naive version transposed; a denominator's state is
+    then one row, which multiplies faster than a column.
+
+    keys (B,t,S,h,D), values (B,t,S,h,E) or None for a one at each token, beta (B,t,S,h), decay (B,t,h), all fp32
+    -> for each frame transition (B,h,D,D) = decay (1 - keys^T beta keys) and update (B,h,E,D) = values^T beta keys.
+    """
+    weighted = keys * beta[..., None]
+    if values is None:
+        update = weighted.sum(dim=2).unsqueeze(-2)
+    else:
+        update = _columns(values) @ weighted.transpose(2, 3)
+    transition = (_columns(weighted) @ keys.transpose(2, 3)).mul_(-decay[..., None, None])
+    transition.diagonal(dim1=-2, dim2=-1).add_(decay[..., None])
+    return list(zip(transition.unbind(1), update.unbind(1), strict=True))
 
 
-def _by_head(x: Tensor) -> Tensor:
-    """(B,T,S,h,D) -> fp32 (B,T,h,S,D)."""
-    return x.transpose(2, 3).float()
+def _columns(x: Tensor) -> Tensor:
+    """(B,t,S,h,D) -> (B,t,h,D,S)."""
+    return x.permute(0, 1, 3, 4, 2)
 
 
-def _rotate(x: Tensor, rotary: Tensor) -> Tensor:
-    """x (B,T,h,S,D), rotary (T,S,D/2)."""
-    return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * rotary[:, None]).flatten(-2)
-
-
-def _scan(
-    products: Sequence[tuple[Tensor, Tensor]],
-    decay: Tensor,
-    chunks: Sequence[slice] | None,
-    start: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+def scan(
+    frames: list[tuple[Tensor, Tensor]], chunks: Sequence[slice] | None, start: Tensor | None
+) -> tuple[list[Tensor], Tensor]:
     """Forward (inclusive) plus backward (exclusive, within its chunk) state of every frame, and the last forward one.
 
-    products: gram (B,t,h,D,D), symmetric, and update (B,t,h,D,E) of a few frames at a time; decay (B,T,h);
-    start (B,h,D,E). Returns (B,T,h,D,E) and (B,h,D,E), key axis first: G_t = g_t (G - gram_t G) + update_t.
+    frames: transition (B,h,D,D) and update (B,h,E,D) of each; start (B,h,D,E), or None for zeros.
+    Returns T states (B,h,E,D), value axis first, and one (B,h,D,E), key axis first as `start`.
     """
-    gram = [frame for portion, _ in products for frame in portion.unbind(1)]
-    update = [frame for _, portion in products for frame in portion.unbind(1)]
-    decay = decay[..., None, None].unbind(1)
 
     def step(state: Tensor, t: int) -> Tensor:
-        return torch.addcmul(update[t], decay[t], state - gram[t] @ state)
+        transition, update = frames[t]
+        flat = (x.flatten(0, 1) for x in (update, state, transition))
+        return torch.baddbmm(*flat).view_as(update)
 
-    total = [update[0] if start is None else step(start, 0)]
-    for t in range(1, len(update)):
+    total = [frames[0][1] if start is None else step(start.mT, 0)]
+    for t in range(1, len(frames)):
         total.append(step(total[-1], t))
-    last = total[-1]
-    for chunk in chunks or [slice(0, len(update))]:
-        state = torch.zeros_like(update[0])
+    last = total[-1].mT.contiguous()
+    for chunk in chunks or [slice(0, len(frames))]:
+        state = None
         for t in reversed(range(chunk.start + 1, chunk.stop)):
-            state = step(state, t)
+            state = frames[t][1] if state is None else step(state, t)
             total[t - 1] = total[t - 1] + state
-    return torch.stack(total, dim=1), last
+    return total, last
+
+
+def read(queries: Tensor, states: list[Tensor]) -> Tensor:
+    """queries (B,t,S,h,D) and a state (B,h,E,D) for each of their frames -> (B,t,S,h,E), heads outermost in memory."""
+    together = torch.stack(states, dim=1)
+    if together.shape[-2] == 1:
+        return (together @ _columns(queries)).permute(0, 1, 4, 2, 3)
+    return (queries.transpose(2, 3) @ together.mT).transpose(2, 3)
 
 
 def frame_gdn(
@@ -70,62 +80,18 @@ def frame_gdn(
     chunks: Sequence[slice] | None = None,
     start: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Gated delta rule over frames, with a normalising denominator; computed in fp32.
-
-    Args:
-        q, k, v: (B,T,S,h,D); q and k non-negative and un-rotated, k already scaled.
-        beta: (B,T,S,h) in (0,1).
-        decay: (B,T,h) fp32 in (0,1).
-        rotary: (T,S,D/2) complex64.
-        chunks: slices of T, in order and without gaps; None for one chunk.
-        start: the state before frame 0, numerator (B,h,D,D), key axis first, and denominator (B,h,D,1), fp32;
-            None for zeros. Not written to.
-
-    Returns:
-        (B,T,S,h,D) in v's dtype, and the state after frame T - 1, like `start`.
-    """
-    beta = beta.transpose(2, 3).float().unsqueeze(-1)
-    numerators, denominators = [], []
-    for frames in _portions(v):
-        keys = _by_head(k[:, frames])
-        weighted = (keys * beta[:, frames]).transpose(-1, -2)
-        denominators.append((weighted @ keys, weighted.sum(dim=-1, keepdim=True)))
-        keys = _rotate(keys, rotary[frames])
-        weighted = (keys * beta[:, frames]).transpose(-1, -2)
-        numerators.append((weighted @ keys, weighted @ _by_head(v[:, frames])))
+    """As the package's `frame_gdn`."""
+    numerator, denominator = [], []
+    for frames in portions(v):
+        keys, gates = k[:, frames].float(), (beta[:, frames].float(), decay[:, frames])
+        denominator += products(keys, None, *gates)
+        numerator += products(rotated(keys, rotary[frames]), v[:, frames].float(), *gates)
     of_values, of_ones = start or (None, None)
-    numerator, of_values = _scan(numerators, decay, chunks, of_values)
-    denominator, of_ones = _scan(denominators, decay, chunks, of_ones)
+    numerator, of_values = scan(numerator, chunks, of_values)
+    denominator, of_ones = scan(denominator, chunks, of_ones)
     out = torch.empty_like(v)
-    for frames in _portions(v):
-        queries = _by_head(q[:, frames])
-        den = queries @ denominator[:, frames]
-        num = _rotate(queries, rotary[frames]) @ numerator[:, frames]
-        out[:, frames] = (num / (den + 1e-8)).transpose(2, 3)
+    for frames in portions(v):
+        queries = q[:, frames].float()
+        norm = read(queries, denominator[frames]) + 1e-8
+        out[:, frames] = read(rotated(queries, rotary[frames]), numerator[frames]).div_(norm)
     return out, (of_values, of_ones)
-
-
-def camera_gdn(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    decay: Tensor,
-    chunks: Sequence[slice] | None = None,
-    start: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The same recurrence without rotation and denominator, for q, k, v already in ray coordinates.
-
-    `start` and the returned state are the numerator (B,h,D,D) alone.
-    """
-    beta = beta.transpose(2, 3).float().unsqueeze(-1)
-    products = []
-    for frames in _portions(v):
-        keys = _by_head(k[:, frames])
-        weighted = (keys * beta[:, frames]).transpose(-1, -2)
-        products.append((weighted @ keys, weighted @ _by_head(v[:, frames])))
-    states, last = _scan(products, decay, chunks, start)
-    out = torch.empty_like(v)
-    for frames in _portions(v):
-        out[:, frames] = (_by_head(q[:, frames]) @ states[:, frames]).transpose(2, 3)
-    return out, last

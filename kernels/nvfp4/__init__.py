@@ -23,6 +23,7 @@ __all__ = [
     "path",
     "quantize",
     "quantize_weight",
+    "self_test",
     "swizzle",
     "swizzled_size",
     "unswizzle",
@@ -56,15 +57,38 @@ def _gpu_path(index: int) -> tuple[str, str]:
         raise RuntimeError(f"{name} is too old for NVFP4, which needs bf16; choose a preset in fp32.")
     if major not in _WITH_FP4:
         return "weight only", f"{name} has no FP4 tensor cores"
-    quantizing, products = _fused()
-    wrong = golden.why_wrong(
-        torch.device("cuda", index),
-        quantizing.quantize,
-        lambda a, b: products.matmul(a, b, None, torch.float32, "native"),
-    )
+    device = torch.device("cuda", index)
+    wrong = golden.why_wrong(device, quantize, functools.partial(_tested_product, "native"))
     if wrong:
         return "emulated", f"the FP4 tensor cores of {name} gave {wrong} in their test"
     return "native", f"the FP4 tensor cores of {name} passed their test"
+
+
+def self_test(device: torch.device | str) -> tuple[str, str]:
+    """Whether a device computes NVFP4 as it is defined, on a vector with known bytes and a product with a known result.
+
+    Returns:
+        What was tested, one of `path` or "vectorized" (torch on a CPU), and what is wrong with it, as the end of a
+        sentence; "" if it passed.
+
+    Raises:
+        RuntimeError: as in `path`.
+    """
+    device = torch.device(device)
+    if device.type != "cuda":
+        return "vectorized", golden.why_wrong(device, vectorized.quantize, vectorized.matmul)
+    way = path(device)[0]
+    return way, golden.why_wrong(device, quantize, functools.partial(_tested_product, way))
+
+
+def _tested_product(way: str, a: Quantized, b: Quantized) -> Tensor:
+    """a (M, K), b (N, K) -> (M, N) fp32 by the kernels of a way."""
+    products = _fused()[1]
+    if way == "weight only":
+        # Without the tensor's scale the numbers are exact in the bf16 that the kernel multiplies.
+        numbers = vectorized.dequantize(a) / a.tensor_scale
+        return products.weight_only_matmul(numbers, b, None) * a.tensor_scale
+    return products.matmul(a, b, None, torch.float32, way)
 
 
 def quantize(x: Tensor, valid: Tensor | None = None) -> Quantized:

@@ -19,6 +19,7 @@ from backend.protocol.memory_plan import Budget, plan
 from backend.protocol.weights_folder import record_installed
 from backend.protocol.weights_registry import COMPONENTS, needed_for
 from backend.weights.verify import sha256_of
+from kernels import nvfp4
 from tests.miniature_release import accept_licences, write_release
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -238,6 +239,7 @@ def test_people_and_programs_are_told_the_same(copy, machine):
     told = [value for value in record["machine"].values() if isinstance(value, str)]
     told += [part["title"] for part in record["weights"]["parts"]]
     told += [operator["reason"] for operator in record["operators"]]
+    told.append(record["fp4_test"])
     told += [
         f"{fit['frames']} frames fits in {fit['plan']['peak_gb']:4.1f} GB"
         for p in record["presets"]
@@ -326,3 +328,17 @@ def test_every_operator_says_which_path_it_takes():
     rooms = {path.parent.name for path in (Path(kernels.__file__).parent).glob("*/naive.py")}
     told = kernels.paths("cpu")
     assert set(told) == rooms and all(path and reason for path, reason in told.values())
+
+
+def test_the_fp4_self_test_says_what_passed_and_what_did_not(machine, monkeypatch):
+    assert report.of(machine, None).fp4_test.startswith("Passed by torch on the CPU: ")
+    card = machines.Gpu("assumed", None, 24, 24, is_assumed=True)
+    assert (
+        report.of(replace(machine, device="cuda", gpu=card), None).fp4_test == "Not run: the card is assumed."
+    )
+    exact = nvfp4.vectorized.quantize
+    monkeypatch.setattr(nvfp4.vectorized, "quantize", lambda x: exact(1.2 * x))
+    wrong = report.of(machine, None)
+    assert "FAILED by torch on the CPU: wrong scales when quantising. Choose a preset" in " ".join(
+        text(wrong).split()
+    )

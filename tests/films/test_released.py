@@ -331,6 +331,28 @@ def test_the_refiner_runs_with_the_adapter_that_the_preset_names(release, tmp_pa
         shutil.rmtree(release / "loras")
 
 
+def test_stage_1_runs_with_the_adapter_that_the_preset_names(release, tmp_path):
+    preset = replace(DRAFT, stage1_lora="mine.safetensors")
+    width = stage1_weights(3)["blocks.0.attn.qkv.weight"].shape
+    write_adapter(release / "loras" / preset.stage1_lora, factors({"blocks.0.attn.qkv": tuple(width)}))
+    try:
+        clips = {}
+        for name, strength in (("off", 0.0), ("on", 1.0)):
+            job = job_of(tmp_path / name, replace(preset, stage1_lora_strength=strength))
+            record = make(job, release)
+            assert record.state == "done", record.reason
+            clips[name] = pixels(job)
+        assert len(job.clip().model["stage1_lora"]) == 64, "its hash"
+        assert np.abs(clips["on"].astype(int) - clips["off"]).mean() > 0.1
+        write_adapter(
+            release / "loras" / preset.stage1_lora, factors({"blocks.0.plucker_proj": (width[1],) * 2})
+        )
+        record = make(job_of(tmp_path / "other", preset), release)
+        assert record.state == "failed" and "cannot have an adapter beside them" in record.reason
+    finally:
+        shutil.rmtree(release / "loras")
+
+
 def test_an_adapter_that_is_replaced_under_its_name_is_loaded_anew(release, tmp_path):
     preset, shelf = replace(DRAFT, refiner_lora="style.safetensors"), ModelShelf("cpu", release)
     linears = dict.fromkeys(("transformer_blocks.0.attn1.to_q", "transformer_blocks.1.attn1.to_v"), (32, 32))

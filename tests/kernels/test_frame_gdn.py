@@ -4,7 +4,9 @@
 import pytest
 import torch
 
-from kernels.frame_gdn import camera_gdn, frame_gdn, naive, vectorized
+from kernels import tokens
+from kernels.frame_gdn import frame_gdn, naive, vectorized
+from tests.kernel_comparison import assert_close, slices
 
 # batch, frames, tokens of a frame, heads, head width
 SHAPES = [(2, 5, 7, 3, 24), (1, 1, 11, 2, 16), (1, 2, 1, 1, 8), (3, 13, 6, 5, 32), (1, 4, 37, 3, 112)]
@@ -28,27 +30,11 @@ def problem(shape, dtype=torch.float32, seed=0):
 
 
 def start_of(shape, seed=50):
-    """A carried state, main (numerator, denominator) and camera."""
+    """A carried state, numerator and denominator."""
     batch, _, _, heads, dim = shape
     generator = torch.Generator().manual_seed(seed)
-    main, camera = (0.3 * torch.randn(batch, heads, dim, dim, generator=generator) for _ in range(2))
-    return (main, torch.rand(batch, heads, dim, 1, generator=generator)), camera
-
-
-def slices(*ends):
-    return [slice(start, end) for start, end in zip((0, *ends), ends, strict=False)]
-
-
-@pytest.fixture
-def nan_filled_buffers(monkeypatch):
-    """Whatever is allocated and not written shows up as NaN."""
-    empty_like = torch.empty_like
-    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: empty_like(*a, **k).fill_(torch.nan))
-
-
-def assert_close(name: str, actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
-    error = ((actual.double() - expected.double()).norm() / expected.double().norm()).item()
-    assert error <= tolerance, f"{name} differs by {error:.2e} of its norm"
+    numerator = 0.3 * torch.randn(batch, heads, dim, dim, generator=generator)
+    return numerator, torch.rand(batch, heads, dim, 1, generator=generator)
 
 
 # frames of SHAPES cut into chunks; None is one chunk
@@ -59,19 +45,15 @@ CHUNKS = [slices(4, 5), None, slices(1, 2), slices(4, 7, 10, 13), slices(2, 4)]
 @pytest.mark.parametrize("portion_elements", [1, 1 << 20])
 @pytest.mark.parametrize(("shape", "chunks"), list(zip(SHAPES, CHUNKS, strict=True)))
 def test_matches_the_recurrence(shape, chunks, portion_elements, carried, nan_filled_buffers, monkeypatch):
-    monkeypatch.setattr(vectorized, "_CPU_PORTION", portion_elements)
+    monkeypatch.setattr(tokens, "_CPU_PORTION", portion_elements)
     q, k, v, beta, decay, rotary = problem(shape)
+    start = start_of(shape) if carried else None
     for cut in (None, chunks):
-        main_start, camera_start = start_of(shape) if carried else (None, None)
-        out, state = frame_gdn(q, k, v, beta, decay, rotary, cut, main_start)
-        plain, plain_state = naive.frame_gdn(q, k, v, beta, decay, rotary, cut, main_start)
-        assert_close("main", out, plain, 1e-5)
-        assert_close("main state", state[0], plain_state[0], 1e-5)
-        assert_close("main normalizer", state[1], plain_state[1], 1e-5)
-        out, state = camera_gdn(q, k, v, beta, decay, cut, camera_start)
-        plain, plain_state = naive.camera_gdn(q, k, v, beta, decay, cut, camera_start)
-        assert_close("camera", out, plain, 1e-5)
-        assert_close("camera state", state, plain_state, 1e-5)
+        out, state = frame_gdn(q, k, v, beta, decay, rotary, cut, start)
+        plain, plain_state = naive.frame_gdn(q, k, v, beta, decay, rotary, cut, start)
+        assert_close("output", out, plain, 1e-5)
+        assert_close("state", state[0], plain_state[0], 1e-5)
+        assert_close("normalizer", state[1], plain_state[1], 1e-5)
 
 
 def test_chunk_by_chunk_equals_one_call_and_leaves_the_given_state_alone():
@@ -79,17 +61,14 @@ def test_chunk_by_chunk_equals_one_call_and_leaves_the_given_state_alone():
     q, k, v, beta, decay, rotary = problem(shape)
     chunks = slices(4, 7, 10, 13)
     whole, _ = frame_gdn(q, k, v, beta, decay, rotary, chunks)
-    whole_camera, _ = camera_gdn(q, k, v, beta, decay, chunks)
-    state = camera_state = None
+    state = None
     for chunk in chunks:
         part = [x[:, chunk] for x in (q, k, v, beta, decay)]
         given = None if state is None else [x.clone() for x in state]
         out, after = frame_gdn(*part, rotary[chunk], start=state)
-        assert_close(f"main of frames {chunk.start}..", out, whole[:, chunk], 1e-6)
+        assert_close(f"frames {chunk.start}..", out, whole[:, chunk], 1e-6)
         if given is not None:
             assert all(torch.equal(a, b) for a, b in zip(state, given, strict=True))
-        out, camera_state = camera_gdn(*part, start=camera_state)
-        assert_close(f"camera of frames {chunk.start}..", out, whole_camera[:, chunk], 1e-6)
         state = after
 
 
@@ -99,7 +78,7 @@ def test_slices_of_one_projection_are_read_in_place():
     q_view, k_view, v_view = together.chunk(3, dim=3)
     expected, _ = naive.frame_gdn(q, k, v, beta, decay, rotary)
     out, _ = frame_gdn(q_view, k_view, v_view, beta, decay, rotary)
-    assert_close("main", out, expected, 1e-5)
+    assert_close("output", out, expected, 1e-5)
 
 
 def test_bf16_inputs_are_scanned_in_fp32():
@@ -108,7 +87,7 @@ def test_bf16_inputs_are_scanned_in_fp32():
     assert out.dtype == torch.bfloat16
     in_fp32, _ = vectorized.frame_gdn(*(x.float() for x in (q, k, v, beta)), decay, rotary)
     assert torch.equal(out, in_fp32.bfloat16())
-    assert_close("main", out, naive.frame_gdn(q, k, v, beta, decay, rotary)[0], 4e-3)
+    assert_close("output", out, naive.frame_gdn(q, k, v, beta, decay, rotary)[0], 4e-3)
 
 
 def test_a_query_of_zeros_reads_zero():
@@ -121,20 +100,13 @@ def test_a_query_of_zeros_reads_zero():
 @pytest.mark.parametrize(("shape", "chunks"), list(zip(SHAPES[:3], CHUNKS[:3], strict=True)))
 def test_gradients_match_the_recurrence(shape, chunks):
     *tensors, rotary = problem(shape)
-    (main, normalizer), camera = start_of(shape)
     tensors[0] = tensors[0] + 0.1  # keeps the denominator away from zero
-    cases = {
-        "frame_gdn": ([*tensors, main, normalizer], lambda f, *x: f(*x[:5], rotary, chunks, x[5:])),
-        "camera_gdn": ([*tensors, camera], lambda f, *x: f(*x[:5], chunks, x[5])),
-    }
-    for branch, (given, call) in cases.items():
-        gradients = []
-        for module in (vectorized, naive):
-            leaves = [tensor.clone().requires_grad_() for tensor in given]
-            out, state = call(getattr(module, branch), *leaves)
-            (out.sin().sum() + sum(x.cos().sum() for x in state)).backward()
-            gradients.append([leaf.grad for leaf in leaves])
-        names = ["q", "k", "v", "beta", "decay", "state", "normalizer"]
-        for name, fast, plain in zip(names, *gradients, strict=False):
-            if plain.norm() > 0:
-                assert_close(f"{branch} gradient of {name}", fast, plain, 1e-4)
+    gradients = []
+    for function in (frame_gdn, naive.frame_gdn):
+        leaves = [tensor.clone().requires_grad_() for tensor in (*tensors, *start_of(shape))]
+        out, state = function(*leaves[:5], rotary, chunks, leaves[5:])
+        (out.sin().sum() + sum(x.cos().sum() for x in state)).backward()
+        gradients.append([leaf.grad for leaf in leaves])
+    names = ["q", "k", "v", "beta", "decay", "state", "normalizer"]
+    for name, fast, plain in zip(names, *gradients, strict=True):
+        assert_close(f"gradient of {name}", fast, plain, 1e-4)

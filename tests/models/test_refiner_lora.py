@@ -171,6 +171,12 @@ NAME = next(iter(ATTENTION))
             {"audio_proj_in.lora_A": torch.zeros(4, 4), "audio_proj_in.lora_B": torch.zeros(16, 4)},
             "changes nothing of this model; choose another adapter",
         ),
+        (
+            {f"{NAME}.lora_A": torch.zeros(4, WIDTH), f"transformer.{NAME}.lora_A": torch.zeros(4, WIDTH)},
+            f"has lora_A of {NAME} twice",
+        ),
+        ({f"{NAME}.alpha": torch.tensor(torch.nan)}, f"has no number in {NAME}.alpha"),
+        ({f"{NAME}.alpha": torch.ones(2)}, f"has no number in {NAME}.alpha"),
         ({"proj_in.weight": torch.zeros(4, 4)}, "is not a LoRA adapter: proj_in.weight is neither"),
     ],
 )
@@ -181,9 +187,10 @@ def test_what_does_not_fit_is_named(tensors, said, folder, tmp_path):
 
 
 def test_pickles_and_damaged_files_are_not_read(folder, adapter, tmp_path):
-    (tmp_path / "style.pt").write_bytes(b"\x80")
-    with pytest.raises(ValueError, match="style.pt is a pickle, which could run code"):
-        load_refiner(folder, torch.float32, adapter=tmp_path / "style.pt")
+    for name in ("style.pt", "style.CKPT"):
+        (tmp_path / name).write_bytes(b"\x80")
+        with pytest.raises(ValueError, match=f"{name} is a pickle, which could run code"):
+            load_refiner(folder, torch.float32, adapter=tmp_path / name)
     (tmp_path / "half.safetensors").write_bytes(adapter.read_bytes()[:-100])
     with pytest.raises(ValueError, match="half.safetensors of the adapter is damaged or incomplete"):
         load_refiner(folder, torch.float32, adapter=tmp_path / "half.safetensors")

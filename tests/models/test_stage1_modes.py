@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from backend.models.stage1 import CarryPlan, Stage1Config, Stage1Transformer
+from backend.models.stage1.attend import attend
 from backend.models.stage1.carry import KeyWindow
 from backend.models.stage1.conditioning import chunk_slices
 from backend.models.stage1.feed_forward import TemporalConv
-from backend.models.stage1.layers import TemporalShortConv
 from backend.models.stage1.rotary import rotary_tables
 from tests.stage1_reference import camera_poses, randn, randomize
 
@@ -218,27 +218,6 @@ def test_positions_are_absolute():
 CHUNKS = chunk_slices((0, 4, 7), 10)
 
 
-@pytest.mark.parametrize("crosses", [True, False])
-@torch.no_grad()
-def test_key_convolution_by_definition(crosses):
-    conv = TemporalShortConv(6, 4)
-    conv.weight.copy_(randn((6, 1, 4), 1))
-    x, taps = randn((2, 10, 5, 6), 2), conv.weight[:, 0].T
-    expected = torch.zeros_like(x)
-    for chunk in CHUNKS:
-        for t in range(chunk.start, chunk.stop):
-            for other in range(0 if crosses else chunk.start, chunk.stop):
-                if abs(t - other) <= 3:
-                    expected[:, t] += taps[3 - abs(t - other)] * x[:, other]
-    assert_close("key convolution", conv(x, CHUNKS, None, crosses), expected)
-    tail = torch.cat([torch.zeros(2, 3, 5, 6), x], dim=1)
-    for chunk in CHUNKS:
-        part = conv(
-            x[:, chunk], [slice(0, chunk.stop - chunk.start)], tail[:, chunk.start : chunk.start + 3], crosses
-        )
-        assert_close(f"frames {chunk.start}..", part, expected[:, chunk])
-
-
 @torch.no_grad()
 def test_temporal_convolution_by_definition():
     conv = TemporalConv(6)
@@ -260,7 +239,8 @@ def test_softmax_attention_by_mask():
     model, (latents, _, text, mask, camera, plucker) = make({"num_layers": 1, "softmax_every_n": 1}, (0,), 10)
     attention, cells = model.blocks[0].attn, CELLS[0] * CELLS[1]
     q, k, v = (randn((2, 10, cells, 2, 24), seed) for seed in (1, 2, 3))
-    out = attention._attend(q, k, v, 0.2, CHUNKS, None, False)
+    heads_first = (x.permute(0, 3, 1, 2, 4) for x in (q, k, v))
+    out = attention._attend(*heads_first, 0.2, CHUNKS, None, False)
     ends = torch.repeat_interleave(torch.tensor([4, 7, 10]), torch.tensor([4, 3, 3])).repeat_interleave(cells)
     frame = torch.arange(10).repeat_interleave(cells)
     scores = 0.2 * torch.einsum("bqhd,bkhd->bhqk", q.flatten(1, 2), k.flatten(1, 2))
@@ -290,3 +270,14 @@ def test_gradients_through_a_chunk_survive_the_next_save():
     used = [p for name, p in model.named_parameters() if "raymap" not in name and p.grad is not None]
     assert all(p.grad.isfinite().all() for p in used)
     assert model.blocks[0].attn.conv_k.weight.grad.abs().max() > 0
+
+
+def test_gradients_of_attention_in_bf16_are_those_of_fp32_rounded():
+    q, k, v = (randn((1, 2, 7, 8), seed).bfloat16().requires_grad_() for seed in (1, 2, 3))
+    exact = [x.detach().float().requires_grad_() for x in (q, k, v)]
+    out = torch.nn.functional.scaled_dot_product_attention(*exact, scale=0.3)
+    weights = randn((1, 2, 7, 8), 4)
+    (attend(q, k, v, 0.3).float() * weights).sum().backward()
+    (out * weights).sum().backward()
+    for name, x, reference in zip("qkv", (q, k, v), exact, strict=True):
+        assert_close(f"gradient of {name}", x.grad.float(), reference.grad, 1e-2)

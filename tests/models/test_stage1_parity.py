@@ -4,7 +4,9 @@
 import pytest
 import torch
 
-from backend.models.stage1 import Stage1Transformer
+from backend.models.stage1 import Stage1Transformer, feed_forward
+from kernels import tokens
+from kernels.qk_prologue import vectorized
 from tests.stage1_reference import TINY, camera_poses, make_pair, randn, turned
 
 # name: (config changes, batch, grid, valid tokens per prompt, camera, plucker)
@@ -126,6 +128,17 @@ def test_recording_gradients_changes_nothing():
     with_gradients = ours(**inputs)
     assert with_gradients.requires_grad
     error = (with_gradients - without).abs().max().item()
+    assert error <= 1e-5, f"velocity differs by {error:.2e}"
+
+
+@torch.no_grad()
+def test_small_portions_change_nothing(monkeypatch):
+    ours, inputs = tiny_run(7)
+    at_once = ours(**inputs)
+    monkeypatch.setattr(tokens, "_CPU_PORTION", 1)
+    monkeypatch.setattr(vectorized, "_CACHED_ELEMENTS", 100)
+    monkeypatch.setattr(feed_forward, "_ELEMENTS_AT_ONCE", 1)
+    error = (ours(**inputs) - at_once).abs().max().item()
     assert error <= 1e-5, f"velocity differs by {error:.2e}"
 
 

@@ -141,7 +141,7 @@ def test_quantised_models_stay_near_and_the_camera_exact(format, way, folder):
         )
         x = randn((1, 4, 15, CONFIG.hidden_size), 7)
         attention = network.blocks[3].attn
-        looks[-1] += [part.detach() for part in attention._camera_heads(x)]
+        looks[-1] += [part.detach() for part in attention._in_ray_coordinates(x, look.rays)]
     for before, after in zip(*looks, strict=True):
         assert torch.equal(before, after), "camera and rotary tensors"
     plain, model = (load_refiner(folder / "refiner", torch.float32, format=f) for f in (None, format))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from backend.models.vae import LinearCodec
-from backend.training import camera_only, cli
+from backend.training import camera_only, cli, precision, scene_files
 from backend.training.augment import mirrored
 from backend.training.checkpoint import TrainingState
 from backend.training.clip_files import ClipSet, project_missing
@@ -139,6 +139,27 @@ def test_the_report_of_an_untrained_network_shows_no_gain(config, tmp_path):
     assert card["default_blend"] == 0.25, "what changes nothing does no harm"
     assert card["table"]["guided fill"]["whole"] > card["table"]["repeat first frame"]["whole"]
     assert list(tmp_path.glob("sheet_*.png"))
+
+
+def test_what_4_bits_cost_is_told_beside_the_model_that_ships(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "CAMERA_SIZE", (192, 96))
+    monkeypatch.setattr(precision, "scene_of", one_move)
+    run = elsewhere(config, tmp_path)
+    list(precision.precision_report(run, camera_scenes=1))
+    record = json.loads((tmp_path / "precision.json").read_text())
+    assert 0.5 < record["size_ratio"] < 0.7 and record["bytes"]["fp16"] == 2_087_120
+    nothing, plain, weights, both = record["pictures"].values()
+    assert plain["off_plain"] == 0 < weights["off_plain"] < both["off_plain"] < 0.3
+    assert plain["whole_db"] != nothing["whole_db"]
+    names = [(row["name"], row["strength"]) for row in record["camera"]]
+    assert names[0] == ("no network", 0.0) and len(names) == 7 and names[1] == ("fp32", 1.0)
+    assert all(row["clips"] == 1 for row in record["camera"])
+
+
+def one_move(*of):
+    """Of a held-out scene."""
+    scene, rays, paths = scene_files.scene_of(*of)
+    return scene, rays, {"dolly in": paths["dolly in"]}
 
 
 def test_export_writes_the_weights_with_the_strength_that_the_card_allows(config, tmp_path, monkeypatch):

@@ -4,20 +4,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels.frame_gdn import camera_gdn, frame_gdn
+from kernels.camera_gdn import Rays, camera_gdn, decode, encode_key_or_value, encode_query, rays_at
+from kernels.frame_gdn import frame_gdn
+from kernels.gated_unit import gated_sum
+from kernels.qk_prologue import prologue
+from kernels.tokens import portions
 
+from .attend import attend
 from .carry import GatedDeltaCarry, KeyWindow, SoftmaxCarry, read
 from .conditioning import Conditioning, TextKeys
 from .config import Stage1Config
-from .layers import RMSNorm, TemporalShortConv, rectified
-from .rotary import rotate
-from .ucpe import RayTransforms, renormalized
+from .context import FrameShare
+from .layers import RMSNorm, TemporalShortConv
+from .ucpe import RayTransforms
 
 Gates = tuple[Tensor, Tensor]  # beta (B,T,S,h), decay (B,T,h)
 
@@ -55,21 +60,9 @@ class DualAttention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1))
 
-    def _in_ray_coordinates(
-        self, q: Tensor, k: Tensor, v: Tensor, rays: RayTransforms
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the camera branch, (B,T,S,h,D) each."""
-        encoded = rays.encode_query(q), rays.encode_key_or_value(k), rays.encode_key_or_value(v)
-        if not self.renormalize:
-            return encoded
-        return tuple(renormalized(ray, plain) for ray, plain in zip(encoded, (q, k, v), strict=True))
-
     def _combined(self, x: Tensor, main: Tensor, camera: Tensor | None) -> Tensor:
-        total = main.flatten(3)
-        if camera is not None:
-            total = self.out_proj_cam(camera.flatten(3)).add_(total)
-        gated = total.float() * F.silu(self.output_gate(x).float(), inplace=not torch.is_grad_enabled())
-        return self.proj(gated.to(x.dtype))
+        projected = None if camera is None else self.out_proj_cam(camera.flatten(3))
+        return self.proj(gated_sum(main.flatten(3), projected, self.output_gate(x)))
 
 
 class GatedDeltaAttention(DualAttention):
@@ -83,13 +76,19 @@ class GatedDeltaAttention(DualAttention):
 
     def forward(self, x: Tensor, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool) -> Tensor:
         """x (B,T,S,C) -> (B,T,S,C). Reads the carry, None for a clip's beginning; writes it if `save`."""
+        return self._combined(x, *self.branches(x, shared, carry, save))
+
+    def branches(
+        self, x: Tensor, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Main and camera attention, (B,T,S,h,D) each, the camera's None without rays; as `forward` takes them."""
         beta = self.beta_proj(x).sigmoid()
         rate = self.gate_proj(x.mean(dim=2)).float() + self.dt_bias.float()
         decay = torch.exp(-self.A_log.float().exp() * F.softplus(rate))
         gates = beta, decay
         main = self._main(x, gates, shared, carry, save)
         camera = None if shared.rays is None else self._camera(x, gates, shared, carry, save)
-        return self._combined(x, main, camera)
+        return main, camera
 
     def _key_scale(self, x: Tensor) -> float:
         return (x.shape[-1] // self.num_heads) ** -0.5 * x.shape[2] ** -0.5
@@ -97,15 +96,15 @@ class GatedDeltaAttention(DualAttention):
     def _main(
         self, x: Tensor, gates: Gates, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool
     ) -> Tensor:
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q, projected, v = self.qkv(x).chunk(3, dim=-1)
         tail = None if carry is None else carry.key_tail
-        convolved = self.conv_k(k, shared.chunks, tail, crosses_chunks=True)
+        k = self._split(convolved_keys(projected, self.k_norm, self.conv_k, self._key_scale(x), shared, tail))
         if save:
-            _append(carry.key_tail, k)
-        q = rectified(self.q_norm(q))
-        k = rectified(self.k_norm(convolved, self._key_scale(x)))
+            _append(tail, projected)
         start = None if carry is None else (read(carry.main), read(carry.normalizer))
-        heads = self._split(q), self._split(k), self._split(v)
+        heads = self._split(self.q_norm(q, rectify=True)), k, self._split(v)
+        if shared.context is not None:
+            return shared.context.frame_gdn(*heads, *gates, shared.rotary)
         out, (state, normalizer) = frame_gdn(*heads, *gates, shared.rotary, shared.chunks, start)
         if save:
             carry.main.copy_(state.detach())
@@ -115,25 +114,41 @@ class GatedDeltaAttention(DualAttention):
     def _camera(
         self, x: Tensor, gates: Gates, shared: Conditioning, carry: GatedDeltaCarry | None, save: bool
     ) -> Tensor:
-        rays, (beta, decay) = shared.rays, gates
-        q = self._split(rectified(self.q_norm_cam(self.q_proj_cam(x))))
-        k = self.k_proj_cam(x)
-        tail = None if carry is None else carry.camera_key_tail
-        convolved = self.conv_k_cam(k, shared.chunks, tail, crosses_chunks=self.carries_camera_keys)
+        q = self._split(self.q_norm_cam(self.q_proj_cam(x), rectify=True))
+        projected, tail = self.k_proj_cam(x), None if carry is None else carry.camera_key_tail
+        scale, crosses = self._key_scale(x), self.carries_camera_keys
+        k = self._split(
+            convolved_keys(projected, self.k_norm_cam, self.conv_k_cam, scale, shared, tail, crosses)
+        )
         if save:
-            _append(carry.camera_key_tail, k)
-        k = self._split(rectified(self.k_norm_cam(convolved, self._key_scale(x))))
+            _append(tail, projected)
         v = self._split(self.v_proj_cam(x))
-        q_ray, k_ray, v_ray = self._in_ray_coordinates(q, k, v, rays)
-        # A distant camera centre lengthens the keys; beta shrinks so that the recurrence stays stable.
-        length, ray_length = k.norm(dim=-1).clamp(min=1e-6), k_ray.norm(dim=-1).clamp(min=1e-6)
-        inflation = (ray_length / length).square().mean(dim=2, keepdim=True)
-        beta = beta / inflation.clamp(min=1)
+        if shared.context is not None:
+            return shared.context.camera_gdn(q, k, v, *gates, shared.rays, self.renormalize)
         start = None if carry is None else read(carry.camera)
-        out, state = camera_gdn(q_ray, k_ray, v_ray, beta, decay, shared.chunks, start)
+        out, state = camera_gdn(q, k, v, *gates, shared.rays, shared.chunks, start, self.renormalize)
         if save:
             carry.camera.copy_(state.detach())
-        return rays.decode(out)
+        return out
+
+
+def convolved_keys(
+    x: Tensor,
+    norm: RMSNorm,
+    conv: TemporalShortConv,
+    scale: float,
+    shared: Conditioning,
+    tail: Tensor | None = None,
+    crosses_chunks: bool = True,
+) -> Tensor:
+    """Keys of Gated DeltaNet from their projection (B,T,S,C); tail (B,n,S,C), the frames before it."""
+    if shared.context is not None:
+        x = shared.context.with_halo(x, conv.reach, conv.reach)
+        chunks = shared.context.chunks(conv.reach, conv.reach)
+        keys = prologue(x, norm.weight, norm.eps, scale, True, conv.weight, chunks, None, crosses_chunks)
+        return keys[:, conv.reach : -conv.reach]
+    before = None if tail is None else read(tail)
+    return prologue(x, norm.weight, norm.eps, scale, True, conv.weight, shared.chunks, before, crosses_chunks)
 
 
 def _append(tail: Tensor, x: Tensor) -> None:
@@ -154,23 +169,52 @@ class SoftmaxAttention(DualAttention):
     def forward(self, x: Tensor, shared: Conditioning, carry: SoftmaxCarry | None, save: bool) -> Tensor:
         """Arguments as in `GatedDeltaAttention.forward`; with a carry, x is one chunk."""
         windows = (None, None) if carry is None else (carry.main, carry.camera)
-        q, k, v = self._rotated(x, shared.rotary)
-        main = self._attend(q, k, v, self.main_scale, shared.chunks, windows[0], save)
+        attended = self._attend(
+            *self._rotated(x, shared.rotary), self.main_scale, shared.chunks, windows[0], save, shared.context
+        )
+        main = attended.to(x.dtype)
         if shared.rays is None:
             return self._combined(x, main, None)
-        q, k, v = self._in_ray_coordinates(*self._camera_heads(x), shared.rays)
-        camera = self._attend(q, k, v, self.camera_scale, shared.chunks, windows[1], save)
-        return self._combined(x, main, shared.rays.decode(camera))
+        attended = self._attend(
+            *self._in_ray_coordinates(x, shared.rays),
+            self.camera_scale,
+            shared.chunks,
+            windows[1],
+            save,
+            shared.context,
+        )
+        camera, arithmetic = torch.empty_like(main), _arithmetic(x)
+        for frames in portions(camera):
+            camera[:, frames] = decode(attended[:, frames].to(arithmetic), rays_at(shared.rays, frames))
+        return self._combined(x, main, camera)
 
     def _rotated(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
-        q = rotate(self._split(self.q_norm(q)), rotary)
-        return q, rotate(self._split(self.k_norm(k)), rotary), self._split(v)
+        turned = self.q_norm(q, rotary=rotary), self.k_norm(k, rotary=rotary), v
+        return tuple(self._heads_first(x, lambda part, _: part) for x in turned)
 
-    def _camera_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q = self._split(self.q_norm_cam(self.q_proj_cam(x)))
-        k = self._split(self.k_norm_cam(self.k_proj_cam(x)))
-        return q, k, self._split(self.v_proj_cam(x))
+    def _in_ray_coordinates(self, x: Tensor, rays: RayTransforms) -> tuple[Tensor, Tensor, Tensor]:
+        def encoded(x: Tensor, encode: Callable[[Tensor, Rays, bool], Tensor]) -> Tensor:
+            return self._heads_first(
+                x, lambda part, frames: encode(part, rays_at(rays, frames), self.renormalize)
+            )
+
+        return (
+            encoded(self.q_norm_cam(self.q_proj_cam(x)), encode_query),
+            encoded(self.k_norm_cam(self.k_proj_cam(x)), encode_key_or_value),
+            encoded(self.v_proj_cam(x), encode_key_or_value),
+        )
+
+    def _heads_first(self, x: Tensor, encode: Callable[[Tensor, slice], Tensor]) -> Tensor:
+        """x (B,T,S,C), encoded a few frames at a time -> (B,h,T,S,D) in the attention's dtype."""
+        heads = self._split(x)
+        batch, frames, cells, count, width = heads.shape
+        dtype = torch.bfloat16 if self.in_bf16 else x.dtype
+        out = x.new_empty(batch, count, frames, cells, width, dtype=dtype)
+        for portion in portions(x):
+            encoded = encode(heads[:, portion].to(_arithmetic(x)), portion)
+            out[:, :, portion] = encoded.permute(0, 3, 1, 2, 4)
+        return out
 
     def _attend(
         self,
@@ -181,28 +225,32 @@ class SoftmaxAttention(DualAttention):
         chunks: Sequence[slice],
         window: KeyWindow | None,
         save: bool,
+        context: FrameShare | None = None,
     ) -> Tensor:
-        """q, k, v (B,T,S,h,D) -> (B,T,S,h,D)."""
-        dtype, cells = torch.bfloat16 if self.in_bf16 else q.dtype, q.shape[2]
-        queries, keys, values = (
-            x.flatten(1, 2).transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
-            for x in (q, k, v)
-        )
+        """q, k, v (B,h,T,S,D) -> (B,T,S,h,D) of their dtype."""
+        cells, (queries, keys, values) = q.shape[3], (x.flatten(2, 3) for x in (q, k, v))
+        if context is not None:
+            keys, values = (context.gathered(x.transpose(1, 2)).transpose(1, 2).flatten(2, 3) for x in (k, v))
         own = keys, values
         if window is not None:
             keys, values = window.joined(*own)
         parts = []
         for chunk in chunks:
-            seen = keys.shape[2] - queries.shape[2] + chunk.stop * cells
+            if context is None:
+                seen = keys.shape[2] - queries.shape[2] + chunk.stop * cells
+            else:
+                seen = context.frames_seen(chunk) * cells
             part = queries[:, :, chunk.start * cells : chunk.stop * cells]
-            attended = F.scaled_dot_product_attention(
-                part, keys[:, :, :seen], values[:, :, :seen], scale=scale
-            )
-            parts.append(attended)
+            parts.append(attend(part, keys[:, :, :seen], values[:, :, :seen], scale))
         if save:
             window.keep(*own)
         out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        return out.transpose(1, 2).reshape(q.shape).to(q.dtype)
+        return out.transpose(1, 2).unflatten(1, q.shape[2:4])
+
+
+def _arithmetic(x: Tensor) -> torch.dtype:
+    """In which x is encoded: without special hardware a CPU is many times slower in bf16 than in fp32."""
+    return torch.float32 if x.device.type == "cpu" else x.dtype
 
 
 def _padded_width(head_dim: int) -> int:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from kernels.camera_gdn import rays_at
+
+from .context import FrameShare
 from .ucpe import RayTransforms
 
 
@@ -38,6 +41,8 @@ class Conditioning:
         plucker: (B,T,S,48) ray numbers; None leaves them out.
         chunks: slices of T; a frame sees its own chunk whole, of later ones nothing.
         blocks: one entry per block, the same for all chunks of a clip.
+        context: where the clip's other frames are, if these are one process's part of them; T and chunks are then of
+            this part.
     """
 
     grid: tuple[int, int, int]
@@ -46,6 +51,7 @@ class Conditioning:
     plucker: Tensor | None
     chunks: tuple[slice, ...]
     blocks: list[BlockConditioning]
+    context: FrameShare | None = None
 
     def first_chunks(self, count: int) -> Conditioning:
         """The same for the first `count` chunks alone."""
@@ -53,7 +59,7 @@ class Conditioning:
         frames = chunks[-1].stop
         rays, plucker = self.rays, self.plucker
         if rays is not None:
-            rays = RayTransforms(rays.to_ray[:, :frames], rays.from_ray[:, :frames], rays.rotary[:frames])
+            rays = RayTransforms(*rays_at(rays, slice(0, frames)))
         if plucker is not None:
             plucker = plucker[:, :frames]
         grid = (frames, *self.grid[1:])

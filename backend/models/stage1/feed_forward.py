@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from .carry import read
 from .conditioning import Conditioning
+from .context import FrameShare
 from .layers import PointwiseConv
 
 # The widest tensor of the model is made for so many elements at a time.
-_ELEMENTS_AT_ONCE = 1 << 20
+_ELEMENTS_AT_ONCE = 1 << 22
 
 
 class Named(nn.Module):
@@ -40,20 +41,28 @@ class TemporalConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(channels, channels, 3, 1))
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, x: Tensor, chunks: Sequence[slice], tail: Tensor | None) -> Tensor:
-        """x (B,T,S,C), tail (B,1,S,C) the frame before x or None -> x + convolution(x), summed up in one buffer."""
+    def forward(
+        self, x: Tensor, chunks: Sequence[slice], tail: Tensor | None, context: FrameShare | None = None
+    ) -> Tensor:
+        """x (B,T,S,C), tail (B,1,S,C) the frame before x or None -> x + convolution(x), summed up in one buffer.
+
+        With `context` x is a process's part of a clip.
+        """
+        if context is not None:
+            return self(context.with_halo(x, 1, 1), context.chunks(1, 1), None)[:, 1:-1]
         before, center, after = self.weight[..., 0].permute(2, 1, 0).contiguous()
         tokens, cells = x.flatten(0, 2), x.shape[2]
-        out = torch.addmm(tokens, tokens, center).view_as(x)
+        out = torch.addmm(tokens, tokens, center)
+        targets = out.view_as(x)
         for entry in range(len(x)):
-            source, target = x[entry].flatten(0, 1), out[entry].flatten(0, 1)
+            source, target = x[entry].flatten(0, 1), targets[entry].flatten(0, 1)
             target[cells:].addmm_(source[:-cells], before)
             if tail is not None:
                 target[:cells].addmm_(tail[entry, 0], before)
             for chunk in chunks:
                 first, last = chunk.start * cells, (chunk.stop - 1) * cells
                 target[first:last].addmm_(source[first + cells : last + cells], after)
-        return out
+        return out.view_as(x)
 
 
 class GLUMBConvTemp(nn.Module):
@@ -73,7 +82,7 @@ class GLUMBConvTemp(nn.Module):
         wide = self.depth_conv.conv.out_channels
         images_at_once = max(1, _ELEMENTS_AT_ONCE // (math.prod(shared.grid[1:]) * wide))
         y = torch.cat([self._spatial(part) for part in images.split(images_at_once)]).view_as(x)
-        out = self.t_conv(y, shared.chunks, None if tail is None else read(tail))
+        out = self.t_conv(y, shared.chunks, None if tail is None else read(tail), shared.context)
         if save:
             tail.copy_(y[:, -1:].detach())
         return out

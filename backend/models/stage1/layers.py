@@ -5,32 +5,20 @@ Tokens are (B, T, S, C): batch, latent frame, cell of the frame (row-major), cha
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def layer_norm(x: Tensor) -> Tensor:
-    """LayerNorm over channels without scale and shift."""
-    return F.layer_norm(x, x.shape[-1:], eps=1e-6)
-
-
-def scaled(x: Tensor, factor: Tensor) -> Tensor:
-    """x * factor in the dtype of x, which is overwritten where no gradients are recorded: new memory is slow."""
-    return (x * factor).to(x.dtype) if torch.is_grad_enabled() else x.mul_(factor)
-
-
-def rectified(x: Tensor) -> Tensor:
-    """ReLU; overwrites x where no gradients are recorded."""
-    return F.relu(x, inplace=not torch.is_grad_enabled())
+from kernels.gated_unit import gated
+from kernels.modulation import modulated
+from kernels.qk_prologue import prologue
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over all channels, statistics in fp32, weight applied in the module's dtype.
+    """Root-mean-square norm over all channels, statistics in fp32.
 
-    Overwrites its input where no gradients are recorded.
+    Overwrites its input on a CPU where no gradients are recorded.
     """
 
     def __init__(self, channels: int, eps: float) -> None:
@@ -38,11 +26,9 @@ class RMSNorm(nn.Module):
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(channels))
 
-    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
-        """x (...,C) -> normed x, times `scale`."""
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        inverse_rms = torch.rsqrt(norm.square() / x.shape[-1] + self.eps)
-        return scaled(scaled(x, inverse_rms), self.weight * scale)
+    def forward(self, x: Tensor, rectify: bool = False, rotary: Tensor | None = None) -> Tensor:
+        """x (...,C) -> normed x, then ReLU or rotation; see `kernels.qk_prologue`."""
+        return prologue(x, self.weight, self.eps, rectify=rectify, rotary=rotary)
 
 
 class PointwiseConv(nn.Module):
@@ -59,8 +45,7 @@ class PointwiseConv(nn.Module):
 
     def gated(self, hidden: Tensor) -> Tensor:
         """Of value * SiLU(gate); hidden (..., 2 C_in) holds values and then gates."""
-        value, gate = hidden.chunk(2, dim=-1)
-        return self(value * F.silu(gate, inplace=not torch.is_grad_enabled()))
+        return self(gated(hidden))
 
 
 class CellEmbedder(nn.Module):
@@ -125,14 +110,11 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         shift, scale = (self.scale_shift_table[:, None, None, None] + time[:, :, None]).unbind(0)
-        return self.linear(torch.addcmul(shift, layer_norm(x), 1 + scale))
+        return self.linear(modulated(x, scale, shift))
 
 
 class TemporalShortConv(nn.Module):
-    """Depthwise convolution along frames: a causal filter and its mirror image, the centre counted once.
-
-    The causal half sees earlier chunks, the mirrored half ends with the frame's own chunk.
-    """
+    """Weight of the keys' depthwise convolution along frames, which `kernels.qk_prologue` computes with their norm."""
 
     def __init__(self, channels: int, kernel_size: int) -> None:
         super().__init__()
@@ -143,29 +125,3 @@ class TemporalShortConv(nn.Module):
     def reach(self) -> int:
         """Frames to each side that a frame sees."""
         return self.weight.shape[-1] - 1
-
-    def forward(
-        self, x: Tensor, chunks: Sequence[slice], tail: Tensor | None, crosses_chunks: bool
-    ) -> Tensor:
-        """x (B,T,S,C) -> (B,T,S,C).
-
-        Args:
-            chunks: slices of T.
-            tail: (B,reach,S,C), the frames before x; None for zeros.
-            crosses_chunks: whether the causal half sees earlier chunks at all.
-        """
-        if tail is not None and crosses_chunks:
-            return self._mirrored(torch.cat([tail, x], dim=1))[:, self.reach :]
-        before = self.reach if crosses_chunks else 0
-        parts = []
-        for chunk in chunks:
-            first = max(0, chunk.start - before)
-            parts.append(self._mirrored(x[:, first : chunk.stop])[:, chunk.start - first :])
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-    def _mirrored(self, x: Tensor) -> Tensor:
-        """One chunk and what it sees before it, zeros around."""
-        taps = torch.cat([self.weight, self.weight[..., :-1].flip(-1)], dim=-1).unsqueeze(-1)
-        images = x.permute(0, 3, 1, 2)  # (B,C,T,S), channels last in memory
-        out = F.conv2d(images, taps, padding=(self.reach, 0), groups=self.weight.shape[0])
-        return out.permute(0, 2, 3, 1)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +16,7 @@ from ...quantization.importers import plain_shapes
 from ...quantization.loading import quantize_linears, require_plain, stored_dtypes
 from ...quantization.recipe import STAGE1
 from ..checkpoint import Entry, file_entries, fill, require_match
+from ..lora import Adapter, inject, merged, read_adapter, require_fit
 from .config import Stage1Config
 from .transformer import Stage1Transformer
 
@@ -38,6 +40,8 @@ def load(
     streamed: bool = False,
     format: str | None = None,
     reference: Path | None = None,
+    adapter: Path | None = None,
+    strength: float = 1.0,
 ) -> Stage1Transformer:
     """Build the model and fill it from a checkpoint in the original or the diffusers spelling, plain or quantised.
 
@@ -49,15 +53,20 @@ def load(
         streamed: leave the blocks' weights on the disk or in host memory and let them visit the device.
         format: "nvfp4" or "fp8" for the linears of the blocks; None to leave them as they are.
         reference: the plain checkpoint, which a quantised one is held against; None if it is not there.
+        adapter: a LoRA file that works beside the weights, unmerged; merged into those that are quantised here.
+        strength: of the adapter.
 
     Raises:
-        ValueError: tensors are missing, unknown or of another shape; the sentence names them.
+        ValueError: the adapter does not fit; tensors are missing, unknown or of another shape; they are named.
         FileNotFoundError: no checkpoint at that path.
     """
     model, entries = described(source, config)
-    if format is None:
+    if format is None or adapter is not None:
         require_plain(entries, _WHAT)
-    else:
+    if adapter is not None:
+        change = matching_adapter(adapter, entries)
+        entries = (merged if format else partial(inject, model))(entries, change, strength)
+    if format is not None:
         plain = None if reference is None else _renamed(file_entries(reference, _WHAT))
         entries = quantize_linears(model, entries, STAGE1, format, device, plain)
     require_match(entries, model, _WHAT)
@@ -69,6 +78,32 @@ def load(
         lambda name: packed.get(name) or _memory_dtype(name, dtype),
         "blocks" if streamed else "",
     )
+
+
+def matching_adapter(path: Path, entries: Mapping[str, Entry]) -> Adapter:
+    """A LoRA file that fits stage 1.
+
+    Args:
+        entries: of the model's tensors, under its names.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no adapter, or one of another model.
+    """
+    adapter = read_adapter(path)
+    require_fit(adapter, {name: shape for name, (shape, _) in entries.items()}, _WHAT)
+    mapped = next((module for module in adapter.layers if module.endswith(".plucker_proj")), None)
+    if mapped is not None:
+        raise ValueError(
+            f"{path.name} changes {mapped}, whose weights are used as they are and cannot have an adapter beside them; "
+            "choose another adapter."
+        )
+    return adapter
+
+
+def require_adapter(path: Path, source: Path) -> None:
+    """Refuse what `load` would, before any weights are read; errors as there."""
+    matching_adapter(path, described(source)[1])
 
 
 def described(
@@ -90,7 +125,7 @@ def architecture(entries: Mapping[str, Entry], config: Stage1Config | Mapping[st
     """The config, or one with these switches and the sizes of the checkpoint; ValueError if it is no stage 1."""
     if isinstance(config, Stage1Config):
         return config
-    shapes = {_canonical(name): shape for name, shape in plain_shapes(entries).items()}
+    shapes = {canonical(name): shape for name, shape in plain_shapes(entries).items()}
     return Stage1Config.from_shapes(shapes, **config)
 
 
@@ -128,7 +163,7 @@ def stored_dtype(name: str) -> torch.dtype:
 
 def _renamed(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     """Under the model's names, without what it does not have."""
-    renamed = {_canonical(name): entry for name, entry in entries.items()}
+    renamed = {canonical(name): entry for name, entry in entries.items()}
     return {name: entry for name, entry in renamed.items() if name not in _DROPPED}
 
 
@@ -136,7 +171,8 @@ def _memory_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32) if name.endswith(FP32_NAMES) else dtype
 
 
-def _canonical(name: str) -> str:
+def canonical(name: str) -> str:
+    """The model's name for a tensor of a checkpoint in any spelling."""
     while name.startswith(_PREFIXES):
         name = name.split(".", 1)[1]
     for old, new in _RENAMED.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rotary tables over (frame, row, column), and the rotation itself."""
+"""Rotary tables over (frame, row, column)."""
 
 import torch
 from torch import Tensor
@@ -42,9 +42,3 @@ def rotary_tables(
         main.append(turn)
         camera.append(turn[..., :camera_count])
     return torch.cat(main, dim=-1).flatten(1, 2), torch.cat(camera, dim=-1).flatten(1, 2)
-
-
-def rotate(x: Tensor, rotary: Tensor) -> Tensor:
-    """Turn adjacent channel pairs of x (B,T,S,h,d) by rotary (T,S,d/2), in fp32; the result has x's dtype."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * rotary[:, :, None]).flatten(-2).to(x.dtype)

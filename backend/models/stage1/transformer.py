@@ -14,12 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels.modulation import gated_residual, modulated, residual_modulated
+
 from .attention import CrossAttention, GatedDeltaAttention, SoftmaxAttention
 from .carry import BlockCarry, Carry, CarryPlan, GatedDeltaCarry, KeyWindow, SoftmaxCarry
 from .conditioning import BlockConditioning, Conditioning, chunk_slices
 from .config import Stage1Config
+from .context import FrameShare
 from .feed_forward import GLUMBConvTemp
-from .layers import CaptionEmbedder, CellEmbedder, FinalLayer, RMSNorm, TimeEmbedder, layer_norm, to_tokens
+from .layers import CaptionEmbedder, CellEmbedder, FinalLayer, RMSNorm, TimeEmbedder, to_tokens
 from .rotary import rotary_tables
 from .ucpe import RayTransforms, ray_matrices
 
@@ -46,14 +49,15 @@ class Block(nn.Module):
         """x (B,T,S,C), modulation (B,T,6,C) -> (B,T,S,C)."""
         rows = (self.scale_shift_table + modulation).unsqueeze(3).unbind(2)
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = rows
-        modulated = torch.addcmul(shift_msa, layer_norm(x), 1 + scale_msa)
         of_attention, tail = (None, None) if carry is None else (carry.attention, carry.feed_forward_tail)
-        x = torch.addcmul(x, gate_msa, self.attn(modulated, shared, of_attention, save))
-        if own.plucker_map is not None:
-            x = F.linear(shared.plucker, *own.plucker_map).add_(x)
-        x = self.cross_attn(x, own.text).add_(x)
-        modulated = torch.addcmul(shift_mlp, layer_norm(x), 1 + scale_mlp)
-        return torch.addcmul(x, gate_mlp, self.mlp(modulated, shared, tail, save))
+        x = gated_residual(
+            x,
+            gate_msa,
+            self.attn(modulated(x, scale_msa, shift_msa), shared, of_attention, save),
+            None if own.plucker_map is None else F.linear(shared.plucker, *own.plucker_map),
+        )
+        x, prepared = residual_modulated(x, self.cross_attn(x, own.text), scale_mlp, shift_mlp)
+        return gated_residual(x, gate_mlp, self.mlp(prepared, shared, tail, save))
 
 
 class Stage1Transformer(nn.Module):
@@ -129,8 +133,9 @@ class Stage1Transformer(nn.Module):
         grid: tuple[int, int, int],
         chunk_starts: tuple[int, ...] = (0,),
         first_frame: int = 0,
+        context: FrameShare | None = None,
     ) -> Conditioning:
-        """Say where frames are: all of a run, or one chunk of it.
+        """Say where frames are: all of a run, one chunk of it, or one process's part.
 
         Args:
             blocks: from `condition_blocks`.
@@ -139,6 +144,8 @@ class Stage1Transformer(nn.Module):
             grid: (T,H,W) of the latents.
             chunk_starts: where chunks begin in T; the default is one chunk.
             first_frame: the clip's latent frame that T begins with.
+            context: where the other frames are, if T is one process's part of a clip; says the place of T and where
+                chunks begin.
 
         Raises:
             ValueError: a shape does not fit the grid.
@@ -152,6 +159,9 @@ class Stage1Transformer(nn.Module):
         if plucker is not None and plucker.shape[1:] != (self.config.plucker_channels, *grid):
             expected = (self.config.plucker_channels, *grid)
             raise ValueError(f"plucker has shape {tuple(plucker.shape)}; the latents need (B, {expected}).")
+        chunks = chunk_slices(chunk_starts, grid[0])
+        if context is not None:
+            chunks, first_frame = context.chunks(), context.own.start
         rotary, camera_rotary = rotary_tables(grid, self.config.head_dim, device, first_frame)
         rays = None
         if camera is not None:
@@ -159,7 +169,7 @@ class Stage1Transformer(nn.Module):
         if plucker is not None:
             weight = self.plucker_embedder.proj.weight
             plucker = to_tokens(plucker.to(weight.dtype)).contiguous().expand(batch, -1, -1, -1)
-        return Conditioning(grid, rotary, rays, plucker, chunk_slices(chunk_starts, grid[0]), blocks)
+        return Conditioning(grid, rotary, rays, plucker, chunks, blocks, context)
 
     def condition(
         self,
@@ -169,10 +179,11 @@ class Stage1Transformer(nn.Module):
         plucker: Tensor | None,
         grid: tuple[int, int, int],
         chunk_starts: tuple[int, ...] = (0,),
+        context: FrameShare | None = None,
     ) -> Conditioning:
         """`condition_blocks` and `condition_frames` in one, for runs whose frames are all there from the beginning."""
         blocks = self.condition_blocks(text, text_mask, with_plucker=plucker is not None)
-        return self.condition_frames(blocks, camera, plucker, grid, chunk_starts)
+        return self.condition_frames(blocks, camera, plucker, grid, chunk_starts, context=context)
 
     def empty_carry(self, plan: CarryPlan, batch: int, cells: int) -> Carry:
         """The carry before chunk 0, all of its memory allocated.
@@ -258,7 +269,10 @@ class Stage1Transformer(nn.Module):
         text_mask: Tensor,
         camera: Tensor | None = None,
         plucker: Tensor | None = None,
+        chunk_starts: tuple[int, ...] = (0,),
+        context: FrameShare | None = None,
     ) -> Tensor:
         """One prediction with its conditioning; see `condition` and `denoise` for the shapes."""
-        conditioning = self.condition(text, text_mask, camera, plucker, tuple(latents.shape[2:]))
+        grid = tuple(latents.shape[2:])
+        conditioning = self.condition(text, text_mask, camera, plucker, grid, chunk_starts, context)
         return self.denoise(latents, timesteps, conditioning)

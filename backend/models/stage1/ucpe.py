@@ -1,42 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Unified camera positional encoding (UCPE): attention in the coordinates of each token's own ray."""
+"""The rays of unified camera positional encoding (UCPE): every token has coordinates of its own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layers import scaled
-from .rotary import rotate
-
 _FLOOR = 1e-6
 
 
-@dataclass(frozen=True)
-class RayTransforms:
-    """What the camera branches of all blocks share, fp32.
+class RayTransforms(NamedTuple):
+    """What the camera branches of all blocks share; `kernels.camera_gdn` encodes and decodes with it.
 
     Attributes:
-        to_ray: P (B,T,S,4,4), world to ray.
-        from_ray: its inverse (B,T,S,4,4).
+        to_ray: P (B,T,S,4,4) fp32, world to ray.
+        from_ray: its inverse (B,T,S,4,4) fp32.
         rotary: camera table (T,S,head_dim/4) complex64.
     """
 
     to_ray: Tensor
     from_ray: Tensor
     rotary: Tensor
-
-    def encode_query(self, x: Tensor) -> Tensor:
-        return _transform(x, self.to_ray.transpose(-1, -2), self.rotary)
-
-    def encode_key_or_value(self, x: Tensor) -> Tensor:
-        return _transform(x, self.from_ray, self.rotary)
-
-    def decode(self, x: Tensor) -> Tensor:
-        return _transform(x, self.to_ray, self.rotary.conj())
 
 
 def ray_matrices(camera: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -78,22 +65,3 @@ def _rigid(rotation: Tensor, translation: Tensor) -> Tensor:
     upper = torch.cat([rotation, translation], dim=-1)
     last = torch.tensor([0.0, 0.0, 0.0, 1.0], device=upper.device).expand(*upper.shape[:-2], 1, 4)
     return torch.cat([upper, last], dim=-2)
-
-
-def _transform(x: Tensor, matrix: Tensor, rotary: Tensor) -> Tensor:
-    """x (B,T,S,h,D): groups of 4 of the first half times matrix (B,T,S,4,4), second half turned."""
-    half = x.shape[-1] // 2
-    grouped = x[..., :half].unflatten(-1, (-1, 4)).flatten(3, 4)
-    projected = (grouped @ matrix.to(x.dtype).transpose(-1, -2)).view(*x.shape[:-1], half)
-    return torch.cat([projected, rotate(x[..., half:], rotary)], dim=-1)
-
-
-def renormalized(x: Tensor, reference: Tensor) -> Tensor:
-    """Scale every head of x (overwritten without gradients) down to the root mean square of `reference`, never up."""
-    before, after = (_mean_square(tensor) + 1e-6 for tensor in (reference, x))
-    return scaled(x, (before / after).sqrt().clamp(max=1))
-
-
-def _mean_square(x: Tensor) -> Tensor:
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    return norm.square() / x.shape[-1]

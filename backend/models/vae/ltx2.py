@@ -73,8 +73,21 @@ def encode_first_frame(vae: nn.Module, image: np.ndarray) -> Tensor:
     Returns:
         (1, C, 1, H/32, W/32) float32, normalised.
     """
-    weight = vae.encoder.conv_in.conv.weight
-    video = torch.from_numpy(image).permute(2, 0, 1)[None, :, None].to(weight) * 2 - 1
+    return encode_frames(vae, torch.from_numpy(image).permute(2, 0, 1)[None, :, None])
+
+
+@torch.no_grad()
+def encode_frames(vae: nn.Module, video: Tensor) -> Tensor:
+    """A clip -> the mode of its latents.
+
+    Args:
+        vae: with its encoder.
+        video: (B, 3, 8k + 1, H, W), sRGB 0..1, sides multiples of 32.
+
+    Returns:
+        (B, C, k + 1, H/32, W/32) float32, normalised, on the encoder's device.
+    """
+    video = video.to(vae.encoder.conv_in.conv.weight) * 2 - 1
     return normalized(vae.encode(video).latent_dist.mode().float(), vae)
 
 

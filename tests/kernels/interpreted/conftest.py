@@ -22,3 +22,10 @@ def nan_filled_buffers(monkeypatch):
         return made.fill_(torch.nan if made.is_floating_point() else 0x7F)
 
     monkeypatch.setattr(torch, "empty", filled)
+
+
+@pytest.fixture
+def nan_filled_copies(monkeypatch):
+    """The same for what is allocated like another tensor."""
+    empty_like = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: empty_like(*a, **k).fill_(torch.nan))

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """NVFP4 kernels in Triton's interpreter, against the definition and, byte by byte, against torch."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from kernels.nvfp4 import fused, fused_matmul, golden, naive, vectorized
+from kernels.nvfp4 import _tested_product, fused, fused_matmul, golden, naive, vectorized
 
 SHAPES = [(1, 48), (3, 64), (37, 144), (130, 80)]
 
@@ -35,11 +37,9 @@ def test_quantising_gives_the_bytes_of_the_definition(shape, dtype):
     assert got.tensor_scale == tensor_scale
 
 
-def test_the_golden_vector_and_the_product_behind_it_pass():
-    def product(a, b):
-        return fused_matmul.matmul(a, b, None, torch.float32, "native")
-
-    assert golden.why_wrong(torch.device("cpu"), fused.quantize, product) == ""
+@pytest.mark.parametrize("way", ["native", "emulated", "weight only"])
+def test_the_golden_vector_and_the_product_behind_it_pass(way):
+    assert golden.why_wrong(torch.device("cpu"), fused.quantize, partial(_tested_product, way)) == ""
 
 
 def test_zeros_padding_rows_and_rows_that_lie_apart():

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Asking stage 1 for the velocity of a batch, in one process or in several that share its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..models.stage1 import Stage1Transformer
+from ..models.stage1.context import ContextGroup
+from .batch import Batch
+
+
+def velocity(
+    model: Stage1Transformer,
+    noisy: Tensor,
+    timesteps: Tensor,
+    batch: Batch,
+    chunks: Sequence[slice] = (),
+    context: ContextGroup | None = None,
+) -> tuple[Tensor, slice]:
+    """The model's estimate of noise - data, fp32, for the frames of this process, and which they are.
+
+    Args:
+        noisy: (B,C,T,H,W), the whole clip in every process.
+        timesteps: (B,1,T).
+        batch: camera and prompt.
+        chunks: slices of T; none for one chunk.
+        context: the processes that share the frames.
+    """
+    share = None if context is None else context.share(noisy.shape[2], chunks)
+    own = slice(0, noisy.shape[2]) if share is None else share.own
+    starts = (0,) if share is not None or not chunks else tuple(chunk.start for chunk in chunks)
+    out = model(
+        noisy[:, :, own],
+        timesteps[..., own],
+        batch.text,
+        batch.text_mask,
+        batch.camera[:, own],
+        batch.plucker[:, :, own],
+        starts,
+        share,
+    )
+    return out.float(), own
+
+
+def whole_velocity(
+    model: Stage1Transformer,
+    noisy: Tensor,
+    timesteps: Tensor,
+    batch: Batch,
+    chunks: Sequence[slice] = (),
+    context: ContextGroup | None = None,
+) -> Tensor:
+    """As `velocity`, for the whole clip in every process."""
+    own, _ = velocity(model, noisy, timesteps, batch, chunks, context)
+    if context is None:
+        return own
+    return context.share(noisy.shape[2]).gathered(own.transpose(1, 2)).transpose(1, 2)
+
+
+def mean_over_frames(squares: Tensor, counts: Tensor, own: slice, context: ContextGroup | None) -> Tensor:
+    """Mean of (B,C,t,H,W) over the clip's frames that count.
+
+    Args:
+        squares: of this process's frames.
+        counts: (B,T) bool, of the whole clip.
+        own: which frames of it this process has.
+        context: the mean of all its processes' results is the mean over the clip.
+    """
+    channels, cells = squares.shape[1], squares.shape[3] * squares.shape[4]
+    weights = counts.to(squares)
+    # At least one: a clip that is given whole has nothing to be learnt.
+    counted = weights.sum().clamp(min=1) * channels * cells
+    total = (squares * weights[:, None, own, None, None]).sum() / counted
+    return total if context is None else total * context.size

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Recipes of stage 1 at toy size: each learns four clips, and goes on exactly where it was stopped."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from backend.models.stage1 import load
+from backend.sampling.chunk_grid import chunk_grid
+from backend.sampling.flow_euler import sigma_schedule
+from backend.training import cli
+from backend.training.batch import Batch, ClipSamples
+from backend.training.checkpoint import TrainingState
+from backend.training.chunk_causal import ChunkCausalSettings, sample_in_chunks
+from backend.training.clip_files import project_missing
+from backend.training.config import RecipeConfig
+from backend.training.flow_matching import FlowMatchingSettings
+from backend.training.loop import CHECKPOINT, Progress, run
+from backend.training.noise import Mixture, mixed_levels
+from backend.training.ode_init import OdeInitSettings
+from backend.training.scene_files import render_missing
+from backend.training.self_forcing import SelfForcing, SelfForcingSettings
+from backend.training.stage1_config import ModelSettings, Stage1Run
+from backend.training.stage1_training import RECIPES as STAGE1_RECIPES
+from backend.training.stage1_training import WEIGHTS, Data, looked_at, train
+from backend.training.trajectories import snapshots
+from tests.stage1_inputs import randn
+from tests.training.test_embedded_recipe import TOY
+from tests.training.tiny_clips import ARCHITECTURE, CHANNELS, TinyClips, tiny_model
+
+ROOT = Path(__file__).parents[2]
+CLIPS = TinyClips()
+
+
+class StraightTrajectories(TinyClips):
+    """With the trajectories of a perfect teacher, which knows that a prompt has one clip: straight lines to it."""
+
+    def clip(self, index: int) -> Batch:
+        clip = super().clip(index)
+        noise = randn(clip.latents.shape, 50 + index)
+        levels = [step / 1000 for step in OdeInitSettings().step_list]
+        states = [torch.lerp(clip.latents, noise, level) for level in levels]
+        return dataclasses.replace(clip, snapshots=torch.stack(states, dim=1))
+
+
+class PerfectScore(torch.nn.Module):
+    """The score of clips of which every prompt has one: away from it, by the noise level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known = Batch.joined([CLIPS.clip(index) for index in range(len(CLIPS))])
+
+    def forward(self, noisy, timesteps, text, *_):
+        clip = torch.cdist(text.flatten(1), self._known.text.flatten(1)).argmin(dim=1)
+        return (noisy - self._known.latents[clip]) / (timesteps / 1000)[..., None, None].clamp(min=1e-3)
+
+
+RECIPES = {
+    "flow_matching": FlowMatchingSettings(shift=3.0, sample_steps=8),
+    "chunk_causal": ChunkCausalSettings(shift=3.0, sample_steps=6),
+    "ode_init": OdeInitSettings(),
+    "self_forcing": SelfForcingSettings(
+        "", (1000, 727, 0), generator_every=1, critic_rate_scale=1.0, score_shift=1.0, highest_timestep=400,
+        real_guidance=1.0,
+    ),
+}  # fmt: skip
+
+
+def config_of(folder: Path, name: str, **changes) -> Stage1Run:
+    usual = {
+        "folder": str(folder), "data": "", "seed": 3, "steps": 3, "batch_clips": 4, "learning_rate": 5e-3,
+        "evaluate_every": 2, "model": ModelSettings("", ARCHITECTURE), "ema": 0.9, "warm_up_steps": 5,
+        "flat_share": 0.5, "weight_decay": 0.0, "recipe": RECIPES[name],
+    }  # fmt: skip
+    return Stage1Run(**usual | changes)
+
+
+def reports_of(name: str, config: Stage1Run, until: int | None = None):
+    if name != "self_forcing":
+        clips = StraightTrajectories() if name == "ode_init" else CLIPS
+        yield from train(name, config, Data(clips, clips), until_step=until)
+        return
+    recipe = SelfForcing(tiny_model(1), tiny_model(2), PerfectScore(), CLIPS.no_text(), config.recipe)
+    state = TrainingState(recipe.trained, config, recipe.rate_scales)
+    yield from run(state, looked_at(recipe, CLIPS, config), ClipSamples(CLIPS), config, until)
+
+
+def last_figures(folder: Path) -> dict[str, float]:
+    names, *rows = (line.split(",") for line in (folder / "curve.csv").read_text().splitlines())
+    return dict(zip(names, map(float, rows[-1]), strict=True))
+
+
+# Steps, and the mean square error of samples below which they bring it; clips have a mean square of about 0.7, an
+# untrained model's samples are more than 1 off. Trajectories have their own noise, so there the loss counts.
+FLOORS = {
+    "flow_matching": (40, "sample_error", 0.2),
+    "chunk_causal": (40, "sample_error", 0.2),
+    "ode_init": (30, "loss", 0.06),
+    "self_forcing": (20, "sample_error", 0.7),
+}
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_four_clips_are_learnt(name, tmp_path):
+    steps, figure, floor = FLOORS[name]
+    betas = (0.5, 0.99) if name == "self_forcing" else (0.9, 0.999)
+    list(reports_of(name, config_of(tmp_path, name, steps=steps, evaluate_every=steps, betas=betas)))
+    found = last_figures(tmp_path)
+    assert found[figure] < floor, found
+    assert len(list(tmp_path.glob("sheet_*.png"))) == 1
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_a_stopped_run_goes_on_exactly(name, tmp_path):
+    whole, halves = (config_of(tmp_path / part, name, figure_clips=1) for part in ("whole", "halves"))
+    list(reports_of(name, whole))
+    list(reports_of(name, halves, until=1))
+    list(reports_of(name, halves))
+    kept = [load_file(Path(run.folder) / CHECKPOINT) for run in (whole, halves)]
+    for tensor, value in kept[0].items():
+        if tensor != "progress.cpu_s":
+            assert torch.equal(value, kept[1][tensor]), tensor
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory) -> Path:
+    """A folder with rendered clips in two parts."""
+    folder = tmp_path_factory.mktemp("rendered")
+    small = {**TOY, "folder": ".", "scenes": 1, "moves_per_scene": 3}
+    (folder / "data.json").write_text(json.dumps(small))
+    made = RecipeConfig.load(folder / "data.json")
+    list(render_missing(made))
+    list(project_missing(made))
+    return folder
+
+
+def written(folder: Path, rendered: Path, **changes) -> Path:
+    record = {
+        "folder": "run", "data": str(rendered), "seed": 2, "steps": 16, "batch_clips": 1, "learning_rate": 1e-3,
+        "evaluate_every": 5, "figure_clips": 1, "recipe": {"sample_steps": 2},
+        "model": {"architecture": {**ARCHITECTURE, "in_channels": 128, "out_channels": 128}},
+    }  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(record | changes))
+    return folder / "config.json"
+
+
+def test_a_run_that_was_killed_has_the_losses_of_one_that_was_not(rendered, tmp_path):
+    whole, killed = (written(tmp_path / name, rendered) for name in ("whole", "killed"))
+    assert cli.main(["flow_matching", "--config", str(whole)]) == 0
+    command = [sys.executable, "-m", "backend", "train", "flow_matching", "--config", str(killed)]
+    table = tmp_path / "killed" / "run" / "losses.csv"
+
+    def steps_done() -> int:
+        return len(table.read_text().splitlines()) - 1 if table.exists() else 0
+
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    while process.poll() is None and steps_done() < 6:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 6 <= steps_done() < 16, "it was to be killed behind its first checkpoint and before its end"
+    assert cli.main(["flow_matching", "--config", str(killed)]) == 0
+    # Two processes may find their memory aligned otherwise, which moves the last bit of a sum.
+    for name in ("losses.csv", WEIGHTS):
+        whole_run, killed_run = (tmp_path / folder / "run" / name for folder in ("whole", "killed"))
+        if name == WEIGHTS:
+            expected, found = load_file(whole_run), load_file(killed_run)
+            for tensor, value in expected.items():
+                torch.testing.assert_close(found[tensor], value, rtol=1e-4, atol=1e-5, msg=tensor)
+            continue
+        expected, found = ([row for row in csv.DictReader(path.open())] for path in (whole_run, killed_run))
+        assert len(expected) == len(found) == 16
+        for before, after in zip(expected, found, strict=True):
+            assert before["step"] == after["step"]
+            assert float(after["loss"]) == pytest.approx(float(before["loss"]), rel=1e-4)
+    assert load(tmp_path / "whole" / "run" / WEIGHTS, {"softmax_in_bf16": False}).config.hidden_size == 48
+
+
+def test_accumulated_passes_are_one_large_batch(tmp_path):
+    """But for the noise, so without any: the gradient's length of the first step."""
+    rows = []
+    for name, clips, passes in (("one", 4, 1), ("four", 1, 4)):
+        config = config_of(tmp_path / name, "ode_init", steps=1, batch_clips=clips, accumulate=passes)
+        settings = OdeInitSettings(step_list=(1000, 0))
+        config = dataclasses.replace(config, recipe=settings)
+        reports = list(train("ode_init", config, Data(TwoStates(), TwoStates())))
+        rows.append(next(report.loss for report in reports if isinstance(report, Progress)))
+    assert rows[0] == pytest.approx(rows[1], rel=1e-5)
+
+
+class TwoStates(StraightTrajectories):
+    """Whose snapshots are all the same, so that it does not matter which is drawn, but whether it is the clean one."""
+
+    def clip(self, index: int) -> Batch:
+        clip = super().clip(index)
+        return dataclasses.replace(clip, snapshots=clip.snapshots[:, [0, 0]])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_batch(tmp_path):
+    config = config_of(tmp_path, "flow_matching", batch_clips=1, steps=4, evaluate_every=1, figure_clips=1)
+    third = int(torch.randperm(4, generator=torch.Generator().manual_seed(config.seed))[2])
+
+    class Broken(TinyClips):
+        def clip(self, index):
+            clip = super().clip(index)
+            return dataclasses.replace(clip, latents=clip.latents * float("nan")) if index == third else clip
+
+    with pytest.raises(FloatingPointError, match="step 3 has a loss of nan.*Its batch is in .*safetensors"):
+        list(train("flow_matching", config, Data(Broken(), CLIPS)))
+    (path,) = tmp_path.glob("not_finite_*.safetensors")
+    kept = load_file(path)
+    assert kept["0.latents"].isnan().all() and kept["0.text"].isfinite().all()
+    assert all(value.isfinite().all() for value in load_file(tmp_path / CHECKPOINT).values())
+
+
+def test_noise_levels_of_chunks_stand_as_the_mixture_says():
+    chunks = chunk_grid(16)
+    ends = [chunk.stop - 1 for chunk in chunks]
+    generator = torch.Generator().manual_seed(1)
+    for name in ("same", "incremental", "last_anchor", "clean"):
+        only = Mixture(**{way: float(way == name) for way in ("same", "incremental", "last_anchor", "clean")})
+        levels = mixed_levels(500, chunks, only, generator)
+        assert levels.shape == (500, 16)
+        for chunk in chunks:
+            assert (levels[:, chunk] == levels[:, chunk.start : chunk.start + 1]).all(), (
+                f"{name}: one level a chunk"
+            )
+        steps = levels[:, ends].diff(dim=1)
+        last = levels[:, -1].mean()
+        if name == "same":
+            assert (steps == 0).all()
+        elif name == "clean":
+            assert (levels[:, : chunks[-1].start] == 0).all() and last == pytest.approx(0.5, abs=0.05)
+        else:
+            assert (steps >= 0).all() and (steps > 0).any()
+            # The last chunk is noisier than a logit-normal level where it is not the anchor itself.
+            assert last == pytest.approx(0.5, abs=0.05) if name == "last_anchor" else last > 0.65
+    with pytest.raises(ValueError, match="sum up to 1"):
+        Mixture(same=0.5)
+
+
+def test_snapshots_are_states_of_the_teachers_trajectory():
+    teacher, batch = tiny_model().eval(), CLIPS.clip(0)
+    torch.nn.init.normal_(teacher.final_layer.linear.weight, std=0.1)
+    steps = (1000, 900, 600, 0)
+    kept = snapshots(teacher, batch, steps, 5, 1.0, None, torch.Generator().manual_seed(4))
+    sigmas = sorted({*sigma_schedule(5), *torch.tensor([0.9, 0.6]).tolist()}, reverse=True)
+    with torch.no_grad():
+        made = sample_in_chunks(teacher, batch, sigmas, torch.Generator().manual_seed(4))
+    assert torch.allclose(kept[:, -1], made, atol=1e-5)
+    noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(kept[:, 0, :, 1:], noise[:, :, 1:])
+    assert torch.equal(kept[:, :, :, 0], batch.latents[:, None, :, 0].expand(-1, 4, -1, -1, -1))
+    between = [(kept[:, number] - made)[:, :, 1:].abs().mean() for number in range(4)]
+    assert between[0] > between[1] > between[2] > between[3] == 0
+
+
+def test_gradients_of_a_rollout_come_from_its_last_step_alone(monkeypatch):
+    recipe = SelfForcing(
+        tiny_model(1), tiny_model(2), PerfectScore(), CLIPS.no_text(), RECIPES["self_forcing"]
+    )
+    torch.nn.init.normal_(recipe.trained["generator"].final_layer.linear.weight, std=0.1)
+    generator, recorded = recipe.trained["generator"], []
+    plain = type(generator).denoise
+
+    def denoise(self, latents, timesteps, conditioning, carry=None, save=False):
+        recorded.append((float(timesteps.max()), torch.is_grad_enabled(), save))
+        return plain(self, latents, timesteps, conditioning, carry, save)
+
+    monkeypatch.setattr(type(generator), "denoise", denoise)
+    seen = set()
+    for seed in range(8):
+        recorded.clear()
+        made = recipe.rollout(CLIPS.clip(0), torch.Generator().manual_seed(seed))
+        assert made.requires_grad and torch.equal(made[:, :, 0], CLIPS.clip(0).latents[:, :, 0])
+        steps = [call[0] for call in recorded if not call[2]]
+        seen.add(len(steps) // 2)
+        per_chunk = [1000.0, 727.0][: len(steps) // 2]
+        assert steps == 2 * per_chunk, "every chunk leaves after the same step"
+        with_gradient = [call for call in recorded if call[1]]
+        assert with_gradient == 2 * [(per_chunk[-1], True, False)]
+        assert [call[0] for call in recorded if call[2]] == [0, 0], "clean passes fill the carry"
+    assert seen == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"stepz": 3}, "unknown entries: stepz"),
+        ({"recipe": {"shft": 3}}, "section recipe has unknown entries: shft"),
+        ({"parallel": {"ranks": 2}}, "section parallel has unknown entries: ranks"),
+        ({"steps": "many"}, "steps must be a whole number"),
+        ({"data": "nowhere"}, "There are no clips in"),
+        ({"model": {"architecture": ARCHITECTURE}}, "128 latent channels"),
+        ({"parallel": {"context_ranks": 2}}, "cannot be divided into groups of 2"),
+        ({"lora": {"targets": ["attn.nothing"]}}, "no linear of stage 1's blocks"),
+    ],
+)
+def test_wrong_settings_are_a_sentence(changes, sentence, rendered, tmp_path, capsys):
+    path = written(tmp_path, rendered, **changes)
+    assert cli.main(["flow_matching", "--config", str(path)]) == 1
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    save_file({"weights.other": torch.zeros(CHANNELS)}, tmp_path / CHECKPOINT)
+    with pytest.raises(ValueError, match="is of another model"):
+        list(reports_of("flow_matching", config_of(tmp_path, "flow_matching")))
+    (tmp_path / CHECKPOINT).write_bytes(b"half of a file")
+    with pytest.raises(ValueError, match="is damaged"):
+        list(reports_of("flow_matching", config_of(tmp_path, "flow_matching")))
+
+
+def test_a_student_without_its_teachers_trajectories_is_told_how_to_make_them(rendered, tmp_path, capsys):
+    path = written(tmp_path, rendered, recipe={})
+    assert cli.main(["ode_init", "--config", str(path)]) == 1
+    assert "python -m backend train trajectories" in capsys.readouterr().err
+
+
+SHIPPED = sorted((ROOT / "backend/training/configs").glob("*_gpus.json")) + [
+    ROOT / "backend/training/configs/stage1_small_flow_matching.json"
+]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_configurations_that_ship_are_read(path):
+    name = next(name for name in STAGE1_RECIPES if name in path.stem)
+    config = Stage1Run.load(path, STAGE1_RECIPES[name].settings_type)
+    assert config.steps > 0
+    if path.stem.endswith("_gpus"):
+        count = int(path.stem.split("_")[-2])
+        replicas = count // config.parallel.context_ranks
+        assert replicas * config.accumulate * config.batch_clips == 64, (
+            "clips of a step, as docs/training.md says"
+        )
