@@ -30,6 +30,7 @@ class GuidedFill:
         hits: what the first camera pose sees of it.
         c2w, intrinsics: (4, 4) and (4,), that pose and its lens.
         first_frame: (H, W, 3) float32, 0..1.
+        seeks_sun: without, light is told by the surfaces' directions alone.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class GuidedFill:
         c2w: np.ndarray,
         intrinsics: np.ndarray,
         first_frame: np.ndarray,
+        seeks_sun: bool = True,
     ) -> None:
-        self._scene = scene
+        self._scene, self._seeks_sun = scene, seeks_sun
         self._sun: np.ndarray | None = None
         objects = len(scene.blockout.object_names)
         solid = ~hits.is_sky
@@ -84,7 +86,8 @@ class GuidedFill:
         wanted = first_frame[solid]
         group = _group(hits, solid)
         plain = _surface_features(hits, solid, self._unit_m)
-        self._sun = find_sun(self._scene, hits, solid, first_frame, plain, group)
+        if self._seeks_sun:
+            self._sun = find_sun(self._scene, hits, solid, first_frame, plain, group)
         features = self._with_light(plain, hits, solid, 0)
         chosen = slice(None, None, max(1, len(wanted) // FITTED_PIXELS))
         self._surface = _ridge(features[chosen], wanted[chosen])

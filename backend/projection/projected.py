@@ -66,15 +66,20 @@ class Projection:
     A frame shows the first frame's pixels where it can. Elsewhere it shows what the fill predicts, corrected by how
     the first frame deviates from that prediction around the hole.
 
-    Arguments as for `project`.
+    Arguments as for `project`, and `seeks_sun` as for GuidedFill.
     """
 
     def __init__(
-        self, blockout: Blockout, path: CameraPath, first_frame: np.ndarray, size: tuple[int, int]
+        self,
+        blockout: Blockout,
+        path: CameraPath,
+        first_frame: np.ndarray,
+        size: tuple[int, int],
+        seeks_sun: bool = True,
     ) -> None:
         self._path, self._scene = path.fitted_to(size), RayScene(blockout)
         pose, hits = self._seen_from(0)
-        self._fill = GuidedFill(self._scene, hits, *pose, first_frame)
+        self._fill = GuidedFill(self._scene, hits, *pose, first_frame, seeks_sun)
         everywhere = np.ones(hits.depth_m.shape, bool)
         deviation = first_frame - self._fill.predict(hits, *pose, 0, everywhere)
         values = np.concatenate([first_frame, deviation], axis=2)
