@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import numpy as np
 import torch
 
-from ..projection import project
+from ..projection import Projection
 from ..protocol.limits import TEMPORAL_STRIDE
 from ..sampling.blockout_guidance import Preview, seen_cells
 from .released_models import ReleasedModels
@@ -25,6 +25,7 @@ class PreviewLatents:
     def __init__(self, models: ReleasedModels, shooting: Shooting) -> None:
         self._models, self._shooting = models, shooting
         self._vae: torch.nn.Module | None = None
+        self._projection: Projection | None = None
         self._known: dict[tuple[int, int], Preview] = {}
 
     def __enter__(self) -> PreviewLatents:
@@ -53,11 +54,14 @@ class PreviewLatents:
 
         if self._vae is None:
             self._vae = self._stack.enter_context(self._models.encoder())
-        shot, size = self._shooting.shot, self._shooting.path.image_size
+        size = self._shooting.path.image_size
+        if self._projection is None:
+            shot, first_frame = self._shooting.shot, self._shooting.first_frame
+            self._projection = Projection(shot.blockout, self._shooting.path, first_frame, size)
         begin = max(latents.start - _CONTEXT, 0)
         samples = range(TEMPORAL_STRIDE * begin, TEMPORAL_STRIDE * (latents.stop - 1) + 1)
         base, visible = [], []
-        for frame in project(shot.blockout, self._shooting.path, self._shooting.first_frame, size, samples):
+        for frame in map(self._projection.frame, samples):
             base.append(frame.base)
             visible.append(frame.visible)
         weight = self._vae.encoder.conv_in.conv.weight

@@ -6,7 +6,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .scene import Hits, ray_directions
+from .scene import Hits, RayScene, ray_directions
+from .sunlight import find_sun, light_features
 
 # Pixels of the first frame that the colour match is fitted to; more change nothing but the time.
 FITTED_PIXELS = 30_000
@@ -20,19 +21,30 @@ _SIDES = 6
 class GuidedFill:
     """Learns from the first frame how viewport colour, orientation, distance and object become its colours.
 
-    Solid things: one ridge regression over all pixels (with a term for haze), then what it misses, object by
-    object and side by side. Sky: a ridge regression on the direction of the ray.
+    Solid things: one ridge regression over all pixels (with terms for haze, and for the light and the shadows of a
+    sun if the first frame shows one), then what it misses, object by object and side by side. Sky: a ridge
+    regression on the direction of the ray.
 
     Args:
-        hits: the blockout from the first camera pose.
+        scene: the blockout.
+        hits: what the first camera pose sees of it.
         c2w, intrinsics: (4, 4) and (4,), that pose and its lens.
         first_frame: (H, W, 3) float32, 0..1.
-        objects: how many objects the blockout has.
+        seeks_sun: without, light is told by the surfaces' directions alone.
     """
 
     def __init__(
-        self, hits: Hits, c2w: np.ndarray, intrinsics: np.ndarray, first_frame: np.ndarray, objects: int
+        self,
+        scene: RayScene,
+        hits: Hits,
+        c2w: np.ndarray,
+        intrinsics: np.ndarray,
+        first_frame: np.ndarray,
+        seeks_sun: bool = True,
     ) -> None:
+        self._scene, self._seeks_sun = scene, seeks_sun
+        self._sun: np.ndarray | None = None
+        objects = len(scene.blockout.object_names)
         solid = ~hits.is_sky
         self._unit_m = float(np.median(hits.depth_m[solid])) if solid.any() else 1.0
         self._groups = np.zeros((objects * _SIDES, 3), np.float32)
@@ -45,32 +57,55 @@ class GuidedFill:
                 ~solid, ray_directions(c2w, intrinsics, solid.shape[1], np.arange(len(solid))), first_frame
             )
 
-    def predict(self, hits: Hits, c2w: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-        """(H, W, 3) float32, 0..1: every pixel as if the first frame had never shown it."""
+    def predict(
+        self, hits: Hits, c2w: np.ndarray, intrinsics: np.ndarray, sample: int, wanted: np.ndarray
+    ) -> np.ndarray:
+        """The colours of pixels as if the first frame had never shown them.
+
+        Args:
+            hits, c2w, intrinsics: what the pixels see, from which pose and through which lens.
+            sample: camera sample whose object motion applies.
+            wanted: (H, W) bool, N pixels.
+
+        Returns:
+            (H, W, 3) float32, 0..1; the viewport's colour elsewhere.
+        """
         picture = hits.color.copy()
-        solid = ~hits.is_sky
+        solid = ~hits.is_sky & wanted
         if len(self._surface) and solid.any():
-            values = _surface_features(hits, solid, self._unit_m) @ self._surface
+            values = self._features(hits, solid, sample) @ self._surface
             picture[solid] = values + self._groups[_group(hits, solid)]
-        if self._sky is not None and not solid.all():
-            rows = np.flatnonzero(~solid.all(1))
-            rays = ray_directions(c2w, intrinsics, solid.shape[1], rows)
-            picture[rows] = np.where(solid[rows, :, None], picture[rows], self._sky_colors(rays))
+        sky = hits.is_sky & wanted
+        if self._sky is not None and sky.any():
+            rows = np.flatnonzero(sky.any(1))
+            rays = ray_directions(c2w, intrinsics, sky.shape[1], rows)
+            picture[sky] = self._sky_colors(rays[sky[rows]])
         return np.clip(picture, 0, 1)
 
     def _fit_surface(self, hits: Hits, solid: np.ndarray, first_frame: np.ndarray) -> None:
         wanted = first_frame[solid]
-        features = _surface_features(hits, solid, self._unit_m)
+        group = _group(hits, solid)
+        plain = _surface_features(hits, solid, self._unit_m)
+        if self._seeks_sun:
+            self._sun = find_sun(self._scene, hits, solid, first_frame, plain, group)
+        features = self._with_light(plain, hits, solid, 0)
         chosen = slice(None, None, max(1, len(wanted) // FITTED_PIXELS))
         self._surface = _ridge(features[chosen], wanted[chosen])
         missed = wanted - features @ self._surface
-        group = _group(hits, solid)
         trusted = TRUSTED_SHARE * solid.size
         of_object = _shrunk_means(group // _SIDES, missed, len(self._groups) // _SIDES, trusted)
         missed = missed - of_object[group // _SIDES]
         self._groups = np.repeat(of_object, _SIDES, axis=0) + _shrunk_means(
             group, missed, len(self._groups), trusted
         )
+
+    def _features(self, hits: Hits, solid: np.ndarray, sample: int) -> np.ndarray:
+        return self._with_light(_surface_features(hits, solid, self._unit_m), hits, solid, sample)
+
+    def _with_light(self, plain: np.ndarray, hits: Hits, solid: np.ndarray, sample: int) -> np.ndarray:
+        if self._sun is None:
+            return plain
+        return np.concatenate([plain, light_features(self._scene, hits, solid, self._sun, sample)], axis=1)
 
     def _fit_sky(self, sky: np.ndarray, rays: np.ndarray, first_frame: np.ndarray) -> None:
         rays, wanted = rays[sky], first_frame[sky]

@@ -11,7 +11,7 @@ import numpy as np
 from ..protocol.blockout import Blockout
 from ..protocol.camera_path import CameraPath
 from .fill import GuidedFill, spread
-from .scene import RayScene
+from .scene import Hits, RayScene
 from .warp import FirstFrameWarp
 
 # How much of the visible surroundings' deviation is carried into a hole.
@@ -55,29 +55,50 @@ def project(
     Raises:
         ProtocolError: the blockout has no motion for one of the samples.
     """
-    path = path.fitted_to(size)
-    scene = RayScene(blockout)
-    warp = FirstFrameWarp(scene, path, first_frame)
-    fill = GuidedFill(warp.hits, path.c2w[0], path.intrinsics[0], first_frame, len(blockout.object_names))
+    projection = Projection(blockout, path, first_frame, size)
     for sample in range(len(path)) if samples is None else samples:
-        pose = path.c2w[sample], path.intrinsics[sample]
-        hits = scene.cast(*pose, size, sample) if sample else warp.hits
-        warped = warp.warp(hits, sample)
-        base = _completed(warped.color, warped.visible, fill.predict(hits, *pose), hits.is_sky)
-        inverse_depth = 1 / hits.depth_m
-        yield ProjectedFrame(base, hits.color, warped.visible, inverse_depth, hits.is_sky)
+        yield projection.frame(sample)
 
 
-def _completed(
-    color: np.ndarray, visible: np.ndarray, predicted: np.ndarray, is_sky: np.ndarray
-) -> np.ndarray:
-    """The warped picture where it is visible; elsewhere the prediction, drawn to what lies around it."""
-    if visible.min() == 1:
-        return color
-    filled = predicted.copy()
-    deviation = color - predicted
-    for part in (~is_sky, is_sky):
-        if part.any():
-            filled[part] += CARRIED * spread(deviation, visible * part)[part]
-    share = visible[..., None]
-    return color * share + filled.clip(0, 1) * (1 - share)
+class Projection:
+    """Completes frames of a path one at a time, each by itself.
+
+    A frame shows the first frame's pixels where it can. Elsewhere it shows what the fill predicts, corrected by how
+    the first frame deviates from that prediction around the hole.
+
+    Arguments as for `project`, and `seeks_sun` as for GuidedFill.
+    """
+
+    def __init__(
+        self,
+        blockout: Blockout,
+        path: CameraPath,
+        first_frame: np.ndarray,
+        size: tuple[int, int],
+        seeks_sun: bool = True,
+    ) -> None:
+        self._path, self._scene = path.fitted_to(size), RayScene(blockout)
+        pose, hits = self._seen_from(0)
+        self._fill = GuidedFill(self._scene, hits, *pose, first_frame, seeks_sun)
+        everywhere = np.ones(hits.depth_m.shape, bool)
+        deviation = first_frame - self._fill.predict(hits, *pose, 0, everywhere)
+        values = np.concatenate([first_frame, deviation], axis=2)
+        self._first = FirstFrameWarp(self._scene, self._path, hits, values)
+
+    def frame(self, sample: int) -> ProjectedFrame:
+        """Raises ProtocolError if the blockout has no motion for the sample."""
+        pose, hits = self._seen_from(sample)
+        warped = self._first.warp(hits, sample)
+        base, visible = warped.values[..., :3], warped.visible
+        if visible.min() < 1:
+            predicted = self._fill.predict(hits, *pose, sample, visible < 1)
+            deviation, share = np.zeros_like(base), visible[..., None]
+            for part in (~hits.is_sky, hits.is_sky):
+                if part.any():
+                    deviation[part] = CARRIED * spread(warped.values[..., 3:], visible * part)[part]
+            base = base * share + (predicted + deviation).clip(0, 1) * (1 - share)
+        return ProjectedFrame(base, hits.color, visible, 1 / hits.depth_m, hits.is_sky)
+
+    def _seen_from(self, sample: int) -> tuple[tuple[np.ndarray, np.ndarray], Hits]:
+        pose = self._path.c2w[sample], self._path.intrinsics[sample]
+        return pose, self._scene.cast(*pose, self._path.image_size, sample)

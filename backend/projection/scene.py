@@ -98,7 +98,12 @@ class _Part:
 
 class RayScene:
     """A blockout made ready for rays. Nothing is rebuilt when objects move: rays go to the objects' place
-    at sample 0 instead, one acceleration structure for each set of objects with a common motion."""
+    at sample 0 instead, one acceleration structure for each set of objects with a common motion.
+
+    Attributes:
+        blockout: as given.
+        diameter_m: longer than any line within the scene at sample 0.
+    """
 
     def __init__(self, blockout: Blockout) -> None:
         self.blockout = blockout
@@ -117,6 +122,7 @@ class RayScene:
             faces = solid[np.isin(solid_object, objects)]
             if len(faces):
                 self._parts.append(_Part(blockout, faces, motion_of[objects[0]]))
+        self.diameter_m = 1 + float(np.linalg.norm(np.ptp(blockout.vertices, axis=0))) if len(solid) else 1.0
         colors = blockout.object_colors[blockout.face_object]
         self._face_colors = np.stack([studio_shading(colors, side * self._face_normals) for side in (1, -1)])
 

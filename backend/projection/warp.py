@@ -21,11 +21,11 @@ class Warped:
     """The first frame seen from another pose.
 
     Attributes:
-        color: (H, W, 3) float32, 0..1; meaningless where `visible` is 0.
+        values: (H, W, C) float32, what is known of each pixel; meaningless where `visible` is 0.
         visible: (H, W) float32, share of the pixel that the first frame shows, 0..1.
     """
 
-    color: np.ndarray
+    values: np.ndarray
     visible: np.ndarray
 
 
@@ -35,20 +35,20 @@ class FirstFrameWarp:
     Args:
         scene: the blockout.
         path: the camera path, for images of the first frame's size.
-        first_frame: (H, W, 3) float32, 0..1.
+        hits: what its first pose sees of the blockout.
+        values: (H, W, C) float32, what is known of each pixel of the first frame, such as its colour.
     """
 
-    def __init__(self, scene: RayScene, path: CameraPath, first_frame: np.ndarray) -> None:
-        self._scene, self._path, self._frame = scene, path, first_frame
-        self.hits = scene.cast(path.c2w[0], path.intrinsics[0], path.image_size, 0)
+    def __init__(self, scene: RayScene, path: CameraPath, hits: Hits, values: np.ndarray) -> None:
+        self._scene, self._path, self._values = scene, path, values
         # A border of nan: pixels outside of the first frame agree with nothing.
-        self._inverse_depth = np.pad(1 / self.hits.depth_m, 1, constant_values=np.nan)
+        self._inverse_depth = np.pad(1 / hits.depth_m, 1, constant_values=np.nan)
         # 0 for what stands still, else a number for each moving object, from 1 again after 255; the last entry
         # is the sky's.
         self._part_of_object = np.zeros(len(scene.blockout.object_names) + 1, np.uint8)
         self._part_of_object[scene.blockout.moving] = 1 + np.arange(len(scene.blockout.moving)) % 255
-        self._parts = self._part_of_object[self.hits.object_id]
-        self._edges = _edges(self.hits, self._parts)
+        self._parts = self._part_of_object[hits.object_id]
+        self._edges = _edges(hits, self._parts)
 
     def warp(self, hits: Hits, sample: int) -> Warped:
         """The first frame as seen from the pose that `hits` was cast from."""
@@ -64,9 +64,10 @@ class FirstFrameWarp:
         parts = self._part_of_object[hits.object_id]
         # Where the first frame mixes two surfaces, it shows what mixes them too.
         at_edge = _edges(hits, parts)
-        mixed = np.zeros((height, width, 3), np.float32)
+        mixed = np.zeros(self._values.shape, np.float32)
         visible = np.zeros((height, width), np.float32)
-        flat_depth, flat_color = self._inverse_depth.ravel(), self._frame.reshape(-1, 3)
+        flat_depth = self._inverse_depth.ravel()
+        flat_values = self._values.reshape(width * height, -1)
         for step_v, share_v in ((0, 1 - low_share), (1, low_share)):
             for step_u, share_u in ((0, 1 - right_share), (1, right_share)):
                 across, down = left + step_u, top + step_v
@@ -77,10 +78,10 @@ class FirstFrameWarp:
                 agrees &= at_edge | ~self._edges.ravel()[nearest]
                 agrees &= parts == self._parts.ravel()[nearest]
                 share = share_u * share_v * agrees
-                mixed += share[..., None] * flat_color[nearest]
+                mixed += share[..., None] * flat_values[nearest]
                 visible += share
-        color = mixed / np.maximum(visible, 1e-6)[..., None]
-        return Warped(color, np.where(inside, visible, 0))
+        values = mixed / np.maximum(visible, 1e-6)[..., None]
+        return Warped(values, np.where(inside, visible, 0))
 
     def _in_first_frame(self, hits: Hits, sample: int) -> tuple[np.ndarray, ...]:
         """Where each pixel's surface is in the first frame: column, row (integer = pixel centre), inverse

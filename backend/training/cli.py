@@ -3,7 +3,7 @@
 
 Recipes of stage 1, each with a configuration of its own: flow_matching, chunk_causal, trajectories and ode_init,
 self_forcing; docs/training.md has them. The embedded model's steps in their order: data, codec, network, card, export;
-then precision, which needs none of them: what NVFP4 costs the files that ship.
+then precision, which needs none of them: what NVFP4 costs the files that ship. Card alone gives their figures too.
 The model that knows no geometry has the steps data, camera-only, camera-study, which can also be asked while it is
 trained, and guidance-study (--config configs/camera_only.json, or camera_long.json for hours).
 Every step goes on where it was stopped.
@@ -22,11 +22,11 @@ from pathlib import Path
 
 import torch
 
-from ..weights.embedded import FOLDER, save_embedded
+from ..weights.embedded import FOLDER, load_embedded, save_embedded
 from .clip_files import project_missing
 from .config import RecipeConfig
 from .fit_codec import codec_psnr, fit_codec
-from .loop import Progress
+from .loop import CHECKPOINT, Progress
 from .residual_flow import train, trained_model
 from .scene_files import render_missing
 
@@ -111,9 +111,12 @@ def _network(config: RecipeConfig, arguments: argparse.Namespace) -> Iterator[st
 
 
 def _card(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
+    """Of the last checkpoint; where nothing was trained, of the files that ship."""
     from .report import heldout_report
 
-    yield from heldout_report(config, trained_model(config))
+    yield from _data(replace(config, scenes=0), _)
+    has_trained = (Path(config.folder) / CHECKPOINT).exists()
+    yield from heldout_report(config, trained_model(config) if has_trained else load_embedded())
 
 
 def _precision(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:

@@ -52,7 +52,7 @@ def composite(
     change = torch.where(sky > 0, of_sky, of_solid)
     holes = torch.from_numpy(np.ascontiguousarray(hole)).to(device)[None, None]
     rim_px = max(1, round(height / residual.shape[1]))
-    weight = holes * _inside(holes, rim_px) * _away_from_sky_line(sky)
+    weight = holes * _inside(holes, rim_px) * away_from_sky_line(sky)
     finished = torch.from_numpy(base).to(device) + (strength * weight * change)[0].permute(1, 2, 0)
     return np.where(hole[..., None] > 0, finished.clamp(0, 1).cpu().numpy(), base)
 
@@ -64,8 +64,8 @@ def _inside(holes: Tensor, rim_px: int) -> Tensor:
     return (2 * functional.avg_pool2d(padded, kernel, stride=1) - 1).clamp(0, 1)
 
 
-def _away_from_sky_line(sky: Tensor) -> Tensor:
-    """0 within SKY_LINE_PX of the line, 1 from twice that on."""
+def away_from_sky_line(sky: Tensor) -> Tensor:
+    """(N, 1, H, W) share or mask of sky -> 0 within SKY_LINE_PX of its line, 1 from twice that on."""
     reach = SKY_LINE_PX
     kernel = 2 * reach + 1
     widest = functional.max_pool2d(sky, kernel, 1, reach)
