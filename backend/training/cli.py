@@ -69,14 +69,18 @@ def _reports(arguments: argparse.Namespace) -> Iterator[Progress | str]:
 
 def _stage1(arguments: argparse.Namespace) -> Iterator[Progress | str]:
     from .stage1_config import Stage1Run
-    from .stage1_training import RECIPES, data_of, make_trajectories, train
+    from .stage1_data import data_of, with_trajectories
+    from .stage1_training import RECIPES, make_trajectories, train
 
     makes_trajectories = arguments.step == "trajectories"
     name = "ode_init" if makes_trajectories else arguments.step
     config = Stage1Run.load(arguments.config, RECIPES[name].settings_type)
+    data = data_of(config)
     if makes_trajectories:
-        return make_trajectories(config, arguments.device)
-    return train(name, config, data_of(config, name), arguments.device, arguments.until)
+        return make_trajectories(config, data, arguments.device)
+    if name == "ode_init":
+        data = with_trajectories(data, config)
+    return train(name, config, data, arguments.device, arguments.until)
 
 
 def _show(report: Progress | str) -> None:

@@ -1,21 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Recipes of stage 1 at toy size: each learns four clips, and goes on exactly where it was stopped."""
 
-import csv
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from backend.models.stage1 import load
 from backend.sampling.chunk_grid import chunk_grid
 from backend.sampling.flow_euler import sigma_schedule
 from backend.training import cli
@@ -31,8 +24,9 @@ from backend.training.ode_init import OdeInitSettings
 from backend.training.scene_files import render_missing
 from backend.training.self_forcing import SelfForcing, SelfForcingSettings
 from backend.training.stage1_config import ModelSettings, Stage1Run
+from backend.training.stage1_data import Data
 from backend.training.stage1_training import RECIPES as STAGE1_RECIPES
-from backend.training.stage1_training import WEIGHTS, Data, looked_at, train
+from backend.training.stage1_training import looked_at, train
 from backend.training.trajectories import snapshots
 from tests.stage1_inputs import randn
 from tests.training.test_embedded_recipe import TOY
@@ -153,38 +147,6 @@ def written(folder: Path, rendered: Path, **changes) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(record | changes))
     return folder / "config.json"
-
-
-def test_a_run_that_was_killed_has_the_losses_of_one_that_was_not(rendered, tmp_path):
-    whole, killed = (written(tmp_path / name, rendered) for name in ("whole", "killed"))
-    assert cli.main(["flow_matching", "--config", str(whole)]) == 0
-    command = [sys.executable, "-m", "backend", "train", "flow_matching", "--config", str(killed)]
-    table = tmp_path / "killed" / "run" / "losses.csv"
-
-    def steps_done() -> int:
-        return len(table.read_text().splitlines()) - 1 if table.exists() else 0
-
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    while process.poll() is None and steps_done() < 6:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert 6 <= steps_done() < 16, "it was to be killed behind its first checkpoint and before its end"
-    assert cli.main(["flow_matching", "--config", str(killed)]) == 0
-    # Two processes may find their memory aligned otherwise, which moves the last bit of a sum.
-    for name in ("losses.csv", WEIGHTS):
-        whole_run, killed_run = (tmp_path / folder / "run" / name for folder in ("whole", "killed"))
-        if name == WEIGHTS:
-            expected, found = load_file(whole_run), load_file(killed_run)
-            for tensor, value in expected.items():
-                torch.testing.assert_close(found[tensor], value, rtol=1e-4, atol=1e-5, msg=tensor)
-            continue
-        expected, found = ([row for row in csv.DictReader(path.open())] for path in (whole_run, killed_run))
-        assert len(expected) == len(found) == 16
-        for before, after in zip(expected, found, strict=True):
-            assert before["step"] == after["step"]
-            assert float(after["loss"]) == pytest.approx(float(before["loss"]), rel=1e-4)
-    assert load(tmp_path / "whole" / "run" / WEIGHTS, {"softmax_in_bf16": False}).config.hidden_size == 48
 
 
 def test_accumulated_passes_are_one_large_batch(tmp_path):
