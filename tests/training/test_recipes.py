@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Recipes of stage 1 at toy size: each learns four clips, and goes on exactly where it was stopped."""
 
+import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from backend.models.stage1 import load
 from backend.sampling.chunk_grid import chunk_grid
 from backend.sampling.flow_euler import sigma_schedule
 from backend.training import cli
@@ -17,8 +19,9 @@ from backend.training.checkpoint import TrainingState
 from backend.training.chunk_causal import ChunkCausalSettings, sample_in_chunks
 from backend.training.clip_files import project_missing
 from backend.training.config import RecipeConfig
-from backend.training.flow_matching import FlowMatchingSettings
+from backend.training.flow_matching import FlowMatching, FlowMatchingSettings
 from backend.training.loop import CHECKPOINT, Progress, run
+from backend.training.lora import LoraSettings
 from backend.training.noise import Mixture, mixed_levels
 from backend.training.ode_init import OdeInitSettings
 from backend.training.scene_files import render_missing
@@ -26,7 +29,7 @@ from backend.training.self_forcing import SelfForcing, SelfForcingSettings
 from backend.training.stage1_config import ModelSettings, Stage1Run
 from backend.training.stage1_data import Data
 from backend.training.stage1_training import RECIPES as STAGE1_RECIPES
-from backend.training.stage1_training import looked_at, train
+from backend.training.stage1_training import WEIGHTS, looked_at, train
 from backend.training.trajectories import snapshots
 from tests.stage1_inputs import randn
 from tests.training.test_embedded_recipe import TOY
@@ -76,6 +79,8 @@ def config_of(folder: Path, name: str, **changes) -> Stage1Run:
         "evaluate_every": 2, "model": ModelSettings("", ARCHITECTURE), "ema": 0.9, "warm_up_steps": 5,
         "flat_share": 0.5, "weight_decay": 0.0, "recipe": RECIPES[name],
     }  # fmt: skip
+    if name == "self_forcing":
+        usual["betas"] = (0.5, 0.99)
     return Stage1Run(**usual | changes)
 
 
@@ -94,33 +99,74 @@ def last_figures(folder: Path) -> dict[str, float]:
     return dict(zip(names, map(float, rows[-1]), strict=True))
 
 
-# Steps, and the mean square error of samples below which they bring it; clips have a mean square of about 0.7, an
-# untrained model's samples are more than 1 off. Trajectories have their own noise, so there the loss counts.
+def best_constant(figure: str, name: str) -> float:
+    """Mean square error of who knows the four clips and not which one is asked for: the clips' variance; of the
+    velocity the noise's, which is 1, beside it."""
+    clips = Batch.joined([CLIPS.clip(index) for index in range(len(CLIPS))]).latents[:, :, 1:]
+    variance = float((clips - clips.mean(dim=0)).square().mean())
+    return variance + (figure == "loss" and name != "ode_init")
+
+
+# Steps, a figure of the four clips, and the share of the best constant's that it has to come below. Trajectories have
+# their own noise, so there the loss counts.
 FLOORS = {
-    "flow_matching": (40, "sample_error", 0.2),
-    "chunk_causal": (40, "sample_error", 0.2),
-    "ode_init": (30, "loss", 0.06),
-    "self_forcing": (20, "sample_error", 0.7),
+    "flow_matching": (60, "sample_error", 0.2),
+    "chunk_causal": (60, "sample_error", 0.3),
+    "ode_init": (40, "loss", 0.1),
+    "self_forcing": (40, "sample_error", 0.5),
 }
 
 
 @pytest.mark.parametrize("name", FLOORS)
 def test_four_clips_are_learnt(name, tmp_path):
-    steps, figure, floor = FLOORS[name]
-    betas = (0.5, 0.99) if name == "self_forcing" else (0.9, 0.999)
-    list(reports_of(name, config_of(tmp_path, name, steps=steps, evaluate_every=steps, betas=betas)))
+    steps, figure, share = FLOORS[name]
+    list(reports_of(name, config_of(tmp_path, name, steps=steps, evaluate_every=steps)))
     found = last_figures(tmp_path)
-    assert found[figure] < floor, found
+    assert found[figure] < share * best_constant(figure, name), found
     assert len(list(tmp_path.glob("sheet_*.png"))) == 1
 
 
+def test_an_adapter_learns_four_clips_that_its_model_does_not_know(tmp_path):
+    others = TinyClips(first=4)
+    base = config_of(tmp_path / "base", "flow_matching", steps=40, evaluate_every=40)
+    list(train("flow_matching", base, Data(others, others)))
+    start = ModelSettings(str(tmp_path / "base" / WEIGHTS), {"softmax_in_bf16": False})
+    config = config_of(
+        tmp_path / "adapter", "flow_matching", steps=60, evaluate_every=60, learning_rate=2e-2, model=start,
+        lora=LoraSettings(rank=8, alpha=8),
+    )  # fmt: skip
+    list(train("flow_matching", config, Data(CLIPS, CLIPS)))
+    constant = best_constant("loss", "flow_matching")
+    with torch.no_grad():
+        unknown = flow_error(load(start.checkpoint, start.architecture))
+    assert last_figures(tmp_path / "adapter")["loss"] < min(constant, unknown) / 3
+
+
+def flow_error(model) -> float:
+    """Of the four clips, at the noise levels of the recipe."""
+    batch = Batch.joined([CLIPS.clip(index) for index in range(len(CLIPS))])
+    loss = FlowMatching(model.eval(), RECIPES["flow_matching"]).losses(1)["loss"]
+    return float(loss(batch, torch.Generator().manual_seed(3)))
+
+
 @pytest.mark.parametrize("name", FLOORS)
-def test_a_stopped_run_goes_on_exactly(name, tmp_path):
-    whole, halves = (config_of(tmp_path / part, name, figure_clips=1) for part in ("whole", "halves"))
+def test_a_run_that_ends_without_warning_has_the_same_ten_losses_afterwards(name, tmp_path):
+    """It ends between two checkpoints, and what it wrote behind the last one is taken back."""
+    cheaper = {"generator_every": 5} if name == "self_forcing" else {"sample_steps": 1}
+    recipe = RECIPES[name] if name == "ode_init" else dataclasses.replace(RECIPES[name], **cheaper)
+    changes = {"steps": 13, "batch_clips": 1, "evaluate_every": 3, "figure_clips": 1, "recipe": recipe}
+    whole, ended = (config_of(tmp_path / part, name, **changes) for part in ("whole", "ended"))
     list(reports_of(name, whole))
-    list(reports_of(name, halves, until=1))
-    list(reports_of(name, halves))
-    kept = [load_file(Path(run.folder) / CHECKPOINT) for run in (whole, halves)]
+    for report in reports_of(name, ended):
+        if isinstance(report, Progress) and report.step == 5:
+            break
+    assert len((tmp_path / "ended" / "losses.csv").read_text().splitlines()) == 6
+    list(reports_of(name, ended))
+    tables = [list(csv.DictReader((tmp_path / part / "losses.csv").open())) for part in ("whole", "ended")]
+    for rows in tables:
+        assert len(rows) == 13 and all(row.pop("samples_per_s") for row in rows)
+    assert tables[0] == tables[1], "the losses, digit for digit"
+    kept = [load_file(Path(run.folder) / CHECKPOINT) for run in (whole, ended)]
     for tensor, value in kept[0].items():
         if tensor != "progress.cpu_s":
             assert torch.equal(value, kept[1][tensor]), tensor
