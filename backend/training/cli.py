@@ -11,6 +11,7 @@ Every step goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -30,6 +31,7 @@ from .residual_flow import train, trained_model
 from .scene_files import render_missing
 
 _BAR = 30
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "embedded.json"
 
 
@@ -47,7 +49,13 @@ def main(argv: list[str]) -> int:
         for report in _reports(arguments):
             _show(report)
     except (OSError, ValueError, FloatingPointError) as error:
-        print(f"The training step {arguments.step} cannot run: {error}", file=sys.stderr)
+        is_full = isinstance(error, OSError) and error.errno in _DISK_FULL
+        why = (
+            f"{error}. The last checkpoint is whole; make room, and start the same command again."
+            if is_full
+            else error
+        )
+        print(f"The training step {arguments.step} cannot run: {why}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped; the same command goes on from here.", file=sys.stderr)

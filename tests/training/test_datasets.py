@@ -198,3 +198,21 @@ def test_clips_that_do_not_fit_are_refused_in_a_sentence(dataset, tmp_path, caps
     written(tmp_path / "run", changed(tmp_path / "6", latents, **own), steps=4)
     assert train(run) == 1
     assert "was begun on other clips (clips was 4 and is 1" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(dataset, tmp_path, capsys):
+    """A limit on the size of files stands for it: the first checkpoint is written without."""
+    resource = pytest.importorskip("resource", reason="not on Windows")
+    path = written(tmp_path, dataset, steps=4, evaluate_every=2)
+    assert train(path, "--until", "2") == 0
+    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        assert train(path) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "The last checkpoint is whole; make room, and start the same command" in capsys.readouterr().err
+    assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
+    assert not list((tmp_path / "run").glob("*.partial"))
+    assert train(path) == 0 and len(losses(path)) == 4

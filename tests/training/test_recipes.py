@@ -19,10 +19,10 @@ from backend.training.checkpoint import TrainingState
 from backend.training.chunk_causal import ChunkCausalSettings, sample_in_chunks
 from backend.training.clip_files import project_missing
 from backend.training.config import RecipeConfig
-from backend.training.flow_matching import FlowMatching, FlowMatchingSettings
-from backend.training.loop import CHECKPOINT, Progress, run
+from backend.training.flow_matching import FlowMatching, FlowMatchingSettings, flow_loss
+from backend.training.loop import CHECKPOINT, Progress, Recipe, run
 from backend.training.lora import LoraSettings
-from backend.training.noise import Mixture, mixed_levels
+from backend.training.noise import Mixture, Noised, mixed_levels
 from backend.training.ode_init import OdeInitSettings
 from backend.training.scene_files import render_missing
 from backend.training.self_forcing import SelfForcing, SelfForcingSettings
@@ -196,23 +196,36 @@ def written(folder: Path, rendered: Path, **changes) -> Path:
 
 
 def test_accumulated_passes_are_one_large_batch(tmp_path):
-    """But for the noise, so without any: the gradient's length of the first step."""
-    rows = []
+    """Down to the weights, with noise that belongs to the clip, and frames that are given in some clips only."""
+    model_config = config_of(
+        tmp_path, "flow_matching", steps=3, evaluate_every=3, weight_decay=0.1, clip_norm=0.5
+    )
+    sigmas = torch.rand(4, CLIPS.clip(0).frames, generator=torch.Generator().manual_seed(8)).round(decimals=3)
+    sigmas[:2, :3] = 0
+
+    def loss(batch: Batch, _) -> torch.Tensor:
+        known = torch.cat([CLIPS.clip(index).text.flatten(1) for index in range(4)])
+        sigma = sigmas[torch.cdist(batch.text.flatten(1), known).argmin(dim=1)]
+        noise = batch.snapshots[:, 0]
+        drawn = Noised(torch.lerp(batch.latents, noise, sigma[:, None, :, None, None]), noise, sigma)
+        return flow_loss(model, batch, drawn)
+
+    tables = []
     for name, clips, passes in (("one", 4, 1), ("four", 1, 4)):
-        config = config_of(tmp_path / name, "ode_init", steps=1, batch_clips=clips, accumulate=passes)
-        settings = OdeInitSettings(step_list=(1000, 0))
-        config = dataclasses.replace(config, recipe=settings)
-        reports = list(train("ode_init", config, Data(TwoStates(), TwoStates())))
-        rows.append(next(report.loss for report in reports if isinstance(report, Progress)))
-    assert rows[0] == pytest.approx(rows[1], rel=1e-5)
-
-
-class TwoStates(StraightTrajectories):
-    """Whose snapshots are all the same, so that it does not matter which is drawn, but whether it is the clean one."""
-
-    def clip(self, index: int) -> Batch:
-        clip = super().clip(index)
-        return dataclasses.replace(clip, snapshots=clip.snapshots[:, [0, 0]])
+        folder = str(tmp_path / name)
+        config = dataclasses.replace(model_config, folder=folder, batch_clips=clips, accumulate=passes)
+        model = tiny_model(5)
+        recipe = Recipe(lambda step: {"loss": loss}, lambda averaged: {"none": 0.0})
+        list(run(TrainingState(model, config), recipe, ClipSamples(StraightTrajectories()), config))
+        tables.append((list(csv.DictReader(open(f"{folder}/losses.csv"))), model.state_dict()))
+    for one, four in zip(tables[0][0], tables[1][0], strict=True):
+        for column in ("loss", "loss_gradient_norm"):
+            assert (
+                float(four[column]) == pytest.approx(float(one[column]), rel=1e-4)
+                and float(one[column]) > 0.1
+            )
+    for name, value in tables[0][1].items():
+        torch.testing.assert_close(tables[1][1][name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_batch(tmp_path):
@@ -224,12 +237,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_batch(tmp_path):
             clip = super().clip(index)
             return dataclasses.replace(clip, latents=clip.latents * float("nan")) if index == third else clip
 
-    with pytest.raises(FloatingPointError, match="step 3 has a loss of nan.*Its batch is in .*safetensors"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"step 3 has a loss of nan .*not finite \(latents\).*batch is in .*safetensors",
+    ):
         list(train("flow_matching", config, Data(Broken(), CLIPS)))
     (path,) = tmp_path.glob("not_finite_*.safetensors")
     kept = load_file(path)
-    assert kept["0.latents"].isnan().all() and kept["0.text"].isfinite().all()
+    assert kept["0.latents"].isnan().all() and kept["0.text"].isfinite().all() and kept["0.clips"] == third
     assert all(value.isfinite().all() for value in load_file(tmp_path / CHECKPOINT).values())
+    wild = config_of(
+        tmp_path / "wild", "flow_matching", steps=9, learning_rate=1e30, figure_clips=1, evaluate_every=9
+    )
+    with pytest.raises(FloatingPointError, match="Its clips are finite; lower learning_rate"):
+        list(train("flow_matching", wild, Data(CLIPS, CLIPS)))
 
 
 def test_noise_levels_of_chunks_stand_as_the_mixture_says():
