@@ -295,34 +295,6 @@ def test_snapshots_are_states_of_the_teachers_trajectory():
     assert between[0] > between[1] > between[2] > between[3] == 0
 
 
-def test_gradients_of_a_rollout_come_from_its_last_step_alone(monkeypatch):
-    recipe = SelfForcing(
-        tiny_model(1), tiny_model(2), PerfectScore(), CLIPS.no_text(), RECIPES["self_forcing"]
-    )
-    torch.nn.init.normal_(recipe.trained["generator"].final_layer.linear.weight, std=0.1)
-    generator, recorded = recipe.trained["generator"], []
-    plain = type(generator).denoise
-
-    def denoise(self, latents, timesteps, conditioning, carry=None, save=False):
-        recorded.append((float(timesteps.max()), torch.is_grad_enabled(), save))
-        return plain(self, latents, timesteps, conditioning, carry, save)
-
-    monkeypatch.setattr(type(generator), "denoise", denoise)
-    seen = set()
-    for seed in range(8):
-        recorded.clear()
-        made = recipe.rollout(CLIPS.clip(0), torch.Generator().manual_seed(seed))
-        assert made.requires_grad and torch.equal(made[:, :, 0], CLIPS.clip(0).latents[:, :, 0])
-        steps = [call[0] for call in recorded if not call[2]]
-        seen.add(len(steps) // 2)
-        per_chunk = [1000.0, 727.0][: len(steps) // 2]
-        assert steps == 2 * per_chunk, "every chunk leaves after the same step"
-        with_gradient = [call for call in recorded if call[1]]
-        assert with_gradient == 2 * [(per_chunk[-1], True, False)]
-        assert [call[0] for call in recorded if call[2]] == [0, 0], "clean passes fill the carry"
-    assert seen == {1, 2}
-
-
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
