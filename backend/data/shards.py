@@ -128,6 +128,9 @@ class ShardReader:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def caption(self, index: int) -> str:
+        return self._entries[index][2]["caption"]
+
     def __getitem__(self, index: int) -> StoredClip:
         path, name, said = self._entries[index]
         try:

@@ -19,6 +19,7 @@ from ..models.text import (
     encode_stage1_negative,
     encode_stage1_prompt,
 )
+from ..models.text.tokens import tokenizer_folder
 from ..protocol import ProtocolError, Shot
 from ..protocol.weights_folder import find
 from ..protocol.weights_ready import TEXT_ENCODERS
@@ -101,7 +102,7 @@ class Prompts:
     def _encode(self, kind: str, prompt: str, on_layer: Callable[[int, int], None]) -> dict[str, Tensor]:
         settings = {"device": self._device, "dtype": self._dtype, "on_layer": on_layer}
         encoder = self._encoder(kind)
-        tokenizer = _tokenizer_of(encoder)
+        tokenizer = tokenizer_folder(encoder)
         if kind == "refiner":
             text = encode_refiner_prompt(
                 prompt, encoder, tokenizer, self._places[self._connectors], **settings
@@ -134,9 +135,3 @@ class Prompts:
 
 def _encoder_id(kind: str) -> str:
     return TEXT_ENCODERS[kind == "refiner"]
-
-
-def _tokenizer_of(encoder: Path) -> Path:
-    """Beside the encoder in the library's layout, else in its own folder."""
-    beside = encoder.parent / "tokenizer"
-    return beside if not (encoder / "tokenizer.json").exists() and beside.is_dir() else encoder

@@ -156,7 +156,12 @@ class TrainingState:
                 average.copy_(kept)
 
 
-def write_whole(path: Path, tensors: Mapping[str, FileTensor], is_first: bool = True) -> None:
+def write_whole(
+    path: Path,
+    tensors: Mapping[str, FileTensor],
+    is_first: bool = True,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Replace a file by these tensors; tensors that lie in several processes are collected one by one."""
     if not is_first:
         for tensor in tensors.values():
@@ -164,7 +169,7 @@ def write_whole(path: Path, tensors: Mapping[str, FileTensor], is_first: bool = 
         return
     partial = path.with_suffix(".partial")
     try:
-        write(partial, tensors)
+        write(partial, tensors, {"format": "pt", **(metadata or {})})
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

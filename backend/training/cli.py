@@ -12,6 +12,7 @@ Every step goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -31,6 +32,7 @@ from .residual_flow import train, trained_model
 from .scene_files import render_missing
 
 _BAR = 30
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "embedded.json"
 
 
@@ -48,7 +50,13 @@ def main(argv: list[str]) -> int:
         for report in _reports(arguments):
             _show(report)
     except (OSError, ValueError, FloatingPointError) as error:
-        print(f"The training step {arguments.step} cannot run: {error}", file=sys.stderr)
+        is_full = isinstance(error, OSError) and error.errno in _DISK_FULL
+        why = (
+            f"{error}. The last checkpoint is whole; make room, and start the same command again."
+            if is_full
+            else error
+        )
+        print(f"The training step {arguments.step} cannot run: {why}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped; the same command goes on from here.", file=sys.stderr)
@@ -70,14 +78,18 @@ def _reports(arguments: argparse.Namespace) -> Iterator[Progress | str]:
 
 def _stage1(arguments: argparse.Namespace) -> Iterator[Progress | str]:
     from .stage1_config import Stage1Run
-    from .stage1_training import RECIPES, data_of, make_trajectories, train
+    from .stage1_data import data_of, with_trajectories
+    from .stage1_training import RECIPES, make_trajectories, train
 
     makes_trajectories = arguments.step == "trajectories"
     name = "ode_init" if makes_trajectories else arguments.step
     config = Stage1Run.load(arguments.config, RECIPES[name].settings_type)
+    data = data_of(config)
     if makes_trajectories:
-        return make_trajectories(config, arguments.device)
-    return train(name, config, data_of(config, name), arguments.device, arguments.until)
+        return make_trajectories(config, data, arguments.device)
+    if name == "ode_init":
+        data = with_trajectories(data, config)
+    return train(name, config, data, arguments.device, arguments.until)
 
 
 def _show(report: Progress | str) -> None:

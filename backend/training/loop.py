@@ -182,14 +182,13 @@ def _step(
         lane = number * ranks.replicas + ranks.replica
         # Processes that share a clip share its draws.
         generator = Generator().manual_seed(config.seed * 1_000_003 + state.step + (lane << 40))
-        passes.append(
-            (samples.batch(_indices(state.step, lane, len(samples), config, ranks), generator), generator)
-        )
+        indices = _indices(state.step, lane, len(samples), config, ranks)
+        passes.append((indices, samples.batch(indices, generator), generator))
     rate, row = learning_rate(config, state.step), {}
     for name, loss_of in recipe.losses(state.step).items():
         state.optimizer.zero_grad(set_to_none=True)
         total = 0.0
-        for batch, generator in passes:
+        for _, batch, generator in passes:
             loss = loss_of(batch, generator) / config.accumulate
             loss.backward()
             total += float(loss.detach())
@@ -197,7 +196,10 @@ def _step(
         norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
         total = ranks.mean(total)
         if not (math.isfinite(total) and math.isfinite(norm)):
-            _stop(state, [samples.tensors(batch) for batch, _ in passes], total, Path(config.folder), ranks)
+            batches = [
+                {"clips": torch.tensor(indices), **samples.tensors(batch)} for indices, batch, _ in passes
+            ]
+            _stop(state, name, batches, (total, norm), Path(config.folder), ranks)
         state.apply(rate)
         row |= {name: total, f"{name}_gradient_norm": norm}
     state.optimizer.zero_grad(set_to_none=True)
@@ -206,8 +208,14 @@ def _step(
 
 
 def _stop(
-    state: TrainingState, batches: list[dict[str, Tensor]], loss: float, folder: Path, ranks: Ranks
+    state: TrainingState,
+    turn: str,
+    batches: list[dict[str, Tensor]],
+    found: tuple[float, float],
+    folder: Path,
+    ranks: Ranks,
 ) -> None:
+    """Keep the batches, with the numbers that their clips have in the data, and end the run."""
     path = folder / f"not_finite_step_{state.step + 1}_replica_{ranks.replica}.safetensors"
     tensors = {
         f"{number}.{name}": FileTensor(tuple(value.shape), value.dtype, value.detach().cpu().contiguous)
@@ -215,9 +223,14 @@ def _stop(
         for name, value in batch.items()
     }
     write_whole(path, tensors)
+    values = [(name, value) for batch in batches for name, value in batch.items()]
+    broken = sorted({name for name, value in values if not value.isfinite().all()})
+    advice = "Its clips are finite; lower learning_rate or clip_norm"
+    if broken:
+        advice = f"Its clips have numbers that are not finite ({', '.join(broken)}); mend or remove them"
     raise FloatingPointError(
-        f"step {state.step + 1} has a loss of {loss} or a gradient that is not finite. Its batch is in {path}; the "
-        "last checkpoint is from before. Look at the clips, or lower learning_rate or clip_norm, and start again."
+        f"step {state.step + 1} has a loss of {found[0]} and a gradient of length {found[1]} ({turn}). {advice}, "
+        f"and start again. Its batch is in {path}; the last checkpoint is from before."
     )
 
 

@@ -61,7 +61,9 @@ def whole_velocity(
 
 
 def mean_over_frames(squares: Tensor, counts: Tensor, own: slice, context: ContextGroup | None) -> Tensor:
-    """Mean of (B,C,t,H,W) over the clip's frames that count.
+    """Mean of (B,C,t,H,W) over the frames that count of each clip, then over the clips.
+
+    So every clip weighs the same however many of its frames are given, and several passes are one large batch.
 
     Args:
         squares: of this process's frames.
@@ -70,8 +72,8 @@ def mean_over_frames(squares: Tensor, counts: Tensor, own: slice, context: Conte
         context: the mean of all its processes' results is the mean over the clip.
     """
     channels, cells = squares.shape[1], squares.shape[3] * squares.shape[4]
-    weights = counts.to(squares)
     # At least one: a clip that is given whole has nothing to be learnt.
-    counted = weights.sum().clamp(min=1) * channels * cells
-    total = (squares * weights[:, None, own, None, None]).sum() / counted
-    return total if context is None else total * context.size
+    weights = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    weighted = squares * weights.to(squares)[:, None, own, None, None]
+    mean = weighted.sum() / (len(squares) * channels * cells)
+    return mean if context is None else mean * context.size

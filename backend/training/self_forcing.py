@@ -93,14 +93,14 @@ class SelfForcing:
         parts = self_forcing.sample(student, lambda chunk: noise[:, :, chunk], first, sigmas, chunks)
         return torch.cat(list(parts), dim=2)
 
-    def rollout(self, batch: Batch, generator: Generator) -> Tensor:
+    def rollout(self, batch: Batch, generator: Generator, steps: int | None = None) -> Tensor:
         """Clips (B,C,T,H,W) of the student that carry the gradient of the last step of each chunk.
 
-        All chunks leave after the same step, drawn from those of the sampler. Between the steps fresh noise is mixed
-        in, and a finished chunk goes into the carry without gradient.
+        All chunks leave after the same step, drawn from those of the sampler, or after `steps`. Between the steps fresh
+        noise is mixed in, and a finished chunk goes into the carry without gradient.
         """
         sigmas = [step / 1000 for step in self._settings.step_list]
-        last = int(torch.randint(len(sigmas) - 1, (), generator=generator))
+        last = int(torch.randint(len(sigmas) - 1, (), generator=generator)) if steps is None else steps - 1
         chunks = chunk_grid(batch.frames)
         student = Student(self.trained["generator"], batch, self._plan(chunks))
         parts = []

@@ -56,7 +56,11 @@ class Stage1Run:
 
     Attributes:
         folder: of checkpoints, tables, sheets and weights; relative to the configuration.
-        data: folder with the parts `train` and `heldout`; relative to the configuration.
+        data: a dataset of `python -m backend data`, or a folder of rendered clips with the parts `train` and
+            `heldout`; relative to the configuration.
+        heldout: another dataset whose clips are looked at and not trained on; "" to hold out the first clips of data.
+        weights: folder with the text encoder, relative to the configuration, for datasets; "" where the model reads no
+            captions, but the one constant token of the embedded model.
         figure_clips: held-out clips for figures; the first two are on the sheets.
         recipe: settings of the recipe, see its `settings_type`.
         lora: train an adapter instead of the weights; None to train these.
@@ -78,6 +82,8 @@ class Stage1Run:
     warm_up_steps: int = 40
     flat_share: float = 1.0
     figure_clips: int = 4
+    heldout: str = ""
+    weights: str = ""
     recipe: Any = None
     lora: LoraSettings | None = None
     parallel: ParallelSettings = field(default_factory=ParallelSettings)
@@ -106,8 +112,9 @@ class Stage1Run:
         if getattr(recipe, "real_score", ""):
             recipe = replace(recipe, real_score=str((path.parent / recipe.real_score).resolve()))
         made = {entry.name: getattr(config, entry.name) for entry in fields(cls)} | {"recipe": recipe}
-        for name in ("folder", "data"):
-            made[name] = str((path.parent / made[name]).resolve())
+        for name in ("folder", "data", "heldout", "weights"):
+            if made[name]:
+                made[name] = str((path.parent / made[name]).resolve())
         if config.model.checkpoint:
             checkpoint = str((path.parent / config.model.checkpoint).resolve())
             made["model"] = ModelSettings(checkpoint, config.model.architecture)

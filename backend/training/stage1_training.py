@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import safe_open
 from torch import Generator, Tensor, nn
 
 from ..models.stage1 import Stage1Config, Stage1Transformer, load
@@ -21,11 +21,11 @@ from .loop import Progress, Recipe, run
 from .lora import adapt, adapter_file
 from .ode_init import OdeInit
 from .ranks import ALONE, Ranks
-from .rendered_latents import RenderedLatents
 from .self_forcing import SelfForcing
 from .sheet import write_sheet
 from .stage1_config import ModelSettings, Stage1Run
-from .trajectories import TrajectoryClips, make_missing
+from .stage1_data import Data, trajectories
+from .trajectories import make_missing
 
 RECIPES = {
     "flow_matching": FlowMatching,
@@ -34,6 +34,7 @@ RECIPES = {
     "self_forcing": SelfForcing,
 }
 WEIGHTS, ADAPTER = "averaged.safetensors", "adapter.safetensors"
+_CODEC = "latents_codec"
 _SHEET_CLIPS = 2
 
 
@@ -57,35 +58,6 @@ class Stage1Recipe(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Data:
-    """What is trained on, and what is held out."""
-
-    train: ClipSource
-    heldout: ClipSource
-
-
-def data_of(config: Stage1Run, name: str) -> Data:
-    """The data that the configuration names.
-
-    Raises:
-        ValueError: there is none, or the teacher's trajectories are missing.
-    """
-    folder = Path(config.data)
-    parts = {part: RenderedLatents(folder / part) for part in ("train", "heldout")}
-    empty = [part for part, source in parts.items() if not len(source)]
-    if empty:
-        raise ValueError(
-            f"There are no clips in {folder / empty[0]}; render them with python -m backend train data, or name "
-            "another folder as data."
-        )
-    if name == "ode_init":
-        return Data(
-            **{part: TrajectoryClips(source, _trajectories(config, part)) for part, source in parts.items()}
-        )
-    return Data(**parts)
-
-
 def train(
     name: str, config: Stage1Run, data: Data, device: str = "cpu", until_step: int | None = None
 ) -> Iterator[Progress | str]:
@@ -100,6 +72,7 @@ def train(
     from .sharding import processes, recompute, shard
 
     with processes(config.parallel, device) as (ranks, mesh, device):
+        yield from data.prepared(Path(config.folder), device, ranks.is_first)
         recipe, models = _recipe(name, config, data, device, ranks)
         for model in models:
             if config.parallel.recompute:
@@ -117,7 +90,7 @@ def train(
         )
         if state.step == config.steps:
             path = Path(config.folder) / (WEIGHTS if config.lora is None else ADAPTER)
-            write_whole(path, result(recipe.trained, state, config), ranks.is_first)
+            write_whole(path, result(recipe.trained, state, config), ranks.is_first, _of_codec(data))
             yield f"written to {path}"
 
 
@@ -172,16 +145,17 @@ def new_model(settings: ModelSettings, seed: int) -> Stage1Transformer:
     return model.requires_grad_(True).train()
 
 
-def make_trajectories(config: Stage1Run, device: str) -> Iterator[str]:
+def make_trajectories(config: Stage1Run, data: Data, device: str) -> Iterator[str]:
     """The step before `ode_init`: its model's checkpoint, the teacher, sampled for every clip of its data."""
+    yield from data.prepared(Path(config.folder), device)
     teacher = new_model(config.model, config.seed).eval().requires_grad_(False).to(device)
+    _require_fit(teacher.config, config.model.checkpoint, data)
+    settings = config.recipe
     for part in ("heldout", "train"):
-        source = RenderedLatents(Path(config.data) / part)
-        settings = config.recipe
         yield from make_missing(
             teacher,
-            source,
-            _trajectories(config, part),
+            getattr(data, part),
+            trajectories(config, part),
             settings.step_list,
             settings.teacher_steps,
             settings.teacher_guidance,
@@ -189,16 +163,12 @@ def make_trajectories(config: Stage1Run, device: str) -> Iterator[str]:
         )
 
 
-def _trajectories(config: Stage1Run, part: str) -> Path:
-    return Path(config.folder) / "trajectories" / part
-
-
 def _recipe(
     name: str, config: Stage1Run, data: Data, device: str, ranks: Ranks
 ) -> tuple[Stage1Recipe, list[Stage1Transformer]]:
     """The recipe, and all of its models."""
     model = new_model(config.model, config.seed).to(device)
-    _require_fit(model.config, data.train.clip(0))
+    _require_fit(model.config, config.model.checkpoint, data)
     if config.lora is not None:
         adapt(model, config.lora)
     if name != "self_forcing":
@@ -212,14 +182,43 @@ def _recipe(
         raise ValueError("self_forcing trains whole weights; leave out the section lora.")
     score = ModelSettings(config.recipe.real_score, config.model.architecture)
     critic, real = (new_model(score, config.seed).to(device) for _ in range(2))
+    _require_fit(real.config, score.checkpoint, data)
     return SelfForcing(model, critic, real, data.train.no_text(), config.recipe), [model, critic, real]
 
 
-def _require_fit(model: Stage1Config, clip: Batch) -> None:
+def _require_fit(model: Stage1Config, checkpoint: str, data: Data) -> None:
+    """The clips are what the model reads, as far as its sizes and its file tell."""
+    clip = data.train.clip(0)
     found = clip.latents.shape[1], clip.text.shape[-1]
     wanted = model.in_channels, model.caption_channels
     if found != wanted:
         raise ValueError(
             f"The clips have {found[0]} latent channels and prompts of {found[1]} numbers a token; the model reads "
-            f"{wanted[0]} and {wanted[1]}. Name data that was made for it, or set architecture."
+            f"{wanted[0]} and {wanted[1]}. Name data that was made for it and, where it reads captions, the folder "
+            "with the text encoder as weights; or set architecture."
         )
+    codec = _codec_of(model, checkpoint)
+    if data.record is not None and _of_codec(data)[_CODEC].split()[: len(codec)] != codec:
+        raise ValueError(
+            f"{checkpoint} was trained on latents of the codec {' '.join(codec)[:15]}, and the clips have those of "
+            f"{data.record.codec} ({data.record.codec_sha256[:8]}); make the dataset with that codec (--codec), or "
+            "start from other weights."
+        )
+
+
+def _of_codec(data: Data) -> dict[str, str]:
+    """What a result says of the latents that it was trained on."""
+    record = data.record
+    return {} if record is None else {_CODEC: f"{record.codec} {record.codec_sha256}"}
+
+
+def _codec_of(model: Stage1Config, checkpoint: str) -> list[str]:
+    """Name and perhaps SHA-256 of the codec that a checkpoint was trained on; [] if nothing says it."""
+    if not checkpoint:
+        return []
+    said = ""
+    if Path(checkpoint).is_file():
+        with safe_open(checkpoint, "pt") as file:
+            said = (file.metadata() or {}).get(_CODEC, "")
+    released = "ltx2" if model.hidden_size == Stage1Config().hidden_size else ""
+    return (said or released).split()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Generator, Tensor
 
 from ..models.stage1 import Stage1Transformer
@@ -17,21 +18,30 @@ from ..sampling.chunk_grid import chunk_grid
 from .batch import Batch, ClipSource
 from .checkpoint import write_whole
 
+_STEPS = "step_list"
+
 
 class TrajectoryClips:
     """A source whose clips come with the teacher's snapshots.
 
     Raises:
-        ValueError: the snapshots of a clip are not there.
+        ValueError: the snapshots of a clip are not there, or are those of other steps.
     """
 
-    def __init__(self, source: ClipSource, folder: Path) -> None:
+    def __init__(self, source: ClipSource, folder: Path, step_list: Sequence[float]) -> None:
         self._source, self._folder = source, folder
         missing = [index for index in range(len(source)) if not _path(folder, index).exists()]
         if missing:
             raise ValueError(
                 f"{len(missing)} of {len(source)} clips have no teacher's trajectory in {folder}; make them first: "
                 "python -m backend train trajectories --config FILE."
+            )
+        with safe_open(_path(folder, 0), "pt") as file:
+            steps = (file.metadata() or {}).get(_STEPS)
+        if steps != str(list(step_list)):
+            raise ValueError(
+                f"The trajectories in {folder} are of the steps {steps}, and recipe.step_list is {list(step_list)}; "
+                "set it back, or remove the folder and make them again."
             )
 
     def __len__(self) -> int:
@@ -68,7 +78,8 @@ def make_missing(
         generator = Generator().manual_seed(seed * 1_000_003 + index)
         no_text = tuple(part.to(device) for part in source.no_text()) if guidance != 1 else None
         kept = snapshots(teacher, clip, step_list, steps, guidance, no_text, generator)[0].half().cpu()
-        write_whole(path, {"snapshots": FileTensor(tuple(kept.shape), kept.dtype, kept.contiguous)})
+        tensors = {"snapshots": FileTensor(tuple(kept.shape), kept.dtype, kept.contiguous)}
+        write_whole(path, tensors, metadata={_STEPS: str(list(step_list))})
         yield f"trajectory {index + 1} of {len(source)}"
 
 

@@ -14,7 +14,8 @@ from backend.training.flow_matching import FlowMatching, FlowMatchingSettings
 from backend.training.loop import CHECKPOINT
 from backend.training.lora import LoraSettings, adapt
 from backend.training.stage1_config import ModelSettings, Stage1Run
-from backend.training.stage1_training import ADAPTER, Data, new_model, train
+from backend.training.stage1_data import Data
+from backend.training.stage1_training import ADAPTER, new_model, train
 from tests.stage1_inputs import randomize
 from tests.training.tiny_clips import TinyClips, tiny_model
 

@@ -4,11 +4,6 @@
 import csv
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -24,15 +19,17 @@ from backend.training.checkpoint import TrainingState
 from backend.training.chunk_causal import ChunkCausalSettings, sample_in_chunks
 from backend.training.clip_files import project_missing
 from backend.training.config import RecipeConfig
-from backend.training.flow_matching import FlowMatchingSettings
-from backend.training.loop import CHECKPOINT, Progress, run
-from backend.training.noise import Mixture, mixed_levels
+from backend.training.flow_matching import FlowMatching, FlowMatchingSettings, flow_loss
+from backend.training.loop import CHECKPOINT, Progress, Recipe, run
+from backend.training.lora import LoraSettings
+from backend.training.noise import Mixture, Noised, mixed_levels
 from backend.training.ode_init import OdeInitSettings
 from backend.training.scene_files import render_missing
 from backend.training.self_forcing import SelfForcing, SelfForcingSettings
 from backend.training.stage1_config import ModelSettings, Stage1Run
+from backend.training.stage1_data import Data
 from backend.training.stage1_training import RECIPES as STAGE1_RECIPES
-from backend.training.stage1_training import WEIGHTS, Data, looked_at, train
+from backend.training.stage1_training import WEIGHTS, looked_at, train
 from backend.training.trajectories import snapshots
 from tests.stage1_inputs import randn
 from tests.training.test_embedded_recipe import TOY
@@ -82,6 +79,8 @@ def config_of(folder: Path, name: str, **changes) -> Stage1Run:
         "evaluate_every": 2, "model": ModelSettings("", ARCHITECTURE), "ema": 0.9, "warm_up_steps": 5,
         "flat_share": 0.5, "weight_decay": 0.0, "recipe": RECIPES[name],
     }  # fmt: skip
+    if name == "self_forcing":
+        usual["betas"] = (0.5, 0.99)
     return Stage1Run(**usual | changes)
 
 
@@ -100,33 +99,74 @@ def last_figures(folder: Path) -> dict[str, float]:
     return dict(zip(names, map(float, rows[-1]), strict=True))
 
 
-# Steps, and the mean square error of samples below which they bring it; clips have a mean square of about 0.7, an
-# untrained model's samples are more than 1 off. Trajectories have their own noise, so there the loss counts.
+def best_constant(figure: str, name: str) -> float:
+    """Mean square error of who knows the four clips and not which one is asked for: the clips' variance; of the
+    velocity the noise's, which is 1, beside it."""
+    clips = Batch.joined([CLIPS.clip(index) for index in range(len(CLIPS))]).latents[:, :, 1:]
+    variance = float((clips - clips.mean(dim=0)).square().mean())
+    return variance + (figure == "loss" and name != "ode_init")
+
+
+# Steps, a figure of the four clips, and the share of the best constant's that it has to come below. Trajectories have
+# their own noise, so there the loss counts.
 FLOORS = {
-    "flow_matching": (40, "sample_error", 0.2),
-    "chunk_causal": (40, "sample_error", 0.2),
-    "ode_init": (30, "loss", 0.06),
-    "self_forcing": (20, "sample_error", 0.7),
+    "flow_matching": (60, "sample_error", 0.2),
+    "chunk_causal": (60, "sample_error", 0.3),
+    "ode_init": (40, "loss", 0.1),
+    "self_forcing": (40, "sample_error", 0.5),
 }
 
 
 @pytest.mark.parametrize("name", FLOORS)
 def test_four_clips_are_learnt(name, tmp_path):
-    steps, figure, floor = FLOORS[name]
-    betas = (0.5, 0.99) if name == "self_forcing" else (0.9, 0.999)
-    list(reports_of(name, config_of(tmp_path, name, steps=steps, evaluate_every=steps, betas=betas)))
+    steps, figure, share = FLOORS[name]
+    list(reports_of(name, config_of(tmp_path, name, steps=steps, evaluate_every=steps)))
     found = last_figures(tmp_path)
-    assert found[figure] < floor, found
+    assert found[figure] < share * best_constant(figure, name), found
     assert len(list(tmp_path.glob("sheet_*.png"))) == 1
 
 
+def test_an_adapter_learns_four_clips_that_its_model_does_not_know(tmp_path):
+    others = TinyClips(first=4)
+    base = config_of(tmp_path / "base", "flow_matching", steps=40, evaluate_every=40)
+    list(train("flow_matching", base, Data(others, others)))
+    start = ModelSettings(str(tmp_path / "base" / WEIGHTS), {"softmax_in_bf16": False})
+    config = config_of(
+        tmp_path / "adapter", "flow_matching", steps=60, evaluate_every=60, learning_rate=2e-2, model=start,
+        lora=LoraSettings(rank=8, alpha=8),
+    )  # fmt: skip
+    list(train("flow_matching", config, Data(CLIPS, CLIPS)))
+    constant = best_constant("loss", "flow_matching")
+    with torch.no_grad():
+        unknown = flow_error(load(start.checkpoint, start.architecture))
+    assert last_figures(tmp_path / "adapter")["loss"] < min(constant, unknown) / 3
+
+
+def flow_error(model) -> float:
+    """Of the four clips, at the noise levels of the recipe."""
+    batch = Batch.joined([CLIPS.clip(index) for index in range(len(CLIPS))])
+    loss = FlowMatching(model.eval(), RECIPES["flow_matching"]).losses(1)["loss"]
+    return float(loss(batch, torch.Generator().manual_seed(3)))
+
+
 @pytest.mark.parametrize("name", FLOORS)
-def test_a_stopped_run_goes_on_exactly(name, tmp_path):
-    whole, halves = (config_of(tmp_path / part, name, figure_clips=1) for part in ("whole", "halves"))
+def test_a_run_that_ends_without_warning_has_the_same_ten_losses_afterwards(name, tmp_path):
+    """It ends between two checkpoints, and what it wrote behind the last one is taken back."""
+    cheaper = {"generator_every": 5} if name == "self_forcing" else {"sample_steps": 1}
+    recipe = RECIPES[name] if name == "ode_init" else dataclasses.replace(RECIPES[name], **cheaper)
+    changes = {"steps": 13, "batch_clips": 1, "evaluate_every": 3, "figure_clips": 1, "recipe": recipe}
+    whole, ended = (config_of(tmp_path / part, name, **changes) for part in ("whole", "ended"))
     list(reports_of(name, whole))
-    list(reports_of(name, halves, until=1))
-    list(reports_of(name, halves))
-    kept = [load_file(Path(run.folder) / CHECKPOINT) for run in (whole, halves)]
+    for report in reports_of(name, ended):
+        if isinstance(report, Progress) and report.step == 5:
+            break
+    assert len((tmp_path / "ended" / "losses.csv").read_text().splitlines()) == 6
+    list(reports_of(name, ended))
+    tables = [list(csv.DictReader((tmp_path / part / "losses.csv").open())) for part in ("whole", "ended")]
+    for rows in tables:
+        assert len(rows) == 13 and all(row.pop("samples_per_s") for row in rows)
+    assert tables[0] == tables[1], "the losses, digit for digit"
+    kept = [load_file(Path(run.folder) / CHECKPOINT) for run in (whole, ended)]
     for tensor, value in kept[0].items():
         if tensor != "progress.cpu_s":
             assert torch.equal(value, kept[1][tensor]), tensor
@@ -155,56 +195,37 @@ def written(folder: Path, rendered: Path, **changes) -> Path:
     return folder / "config.json"
 
 
-def test_a_run_that_was_killed_has_the_losses_of_one_that_was_not(rendered, tmp_path):
-    whole, killed = (written(tmp_path / name, rendered) for name in ("whole", "killed"))
-    assert cli.main(["flow_matching", "--config", str(whole)]) == 0
-    command = [sys.executable, "-m", "backend", "train", "flow_matching", "--config", str(killed)]
-    table = tmp_path / "killed" / "run" / "losses.csv"
-
-    def steps_done() -> int:
-        return len(table.read_text().splitlines()) - 1 if table.exists() else 0
-
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    while process.poll() is None and steps_done() < 6:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert 6 <= steps_done() < 16, "it was to be killed behind its first checkpoint and before its end"
-    assert cli.main(["flow_matching", "--config", str(killed)]) == 0
-    # Two processes may find their memory aligned otherwise, which moves the last bit of a sum.
-    for name in ("losses.csv", WEIGHTS):
-        whole_run, killed_run = (tmp_path / folder / "run" / name for folder in ("whole", "killed"))
-        if name == WEIGHTS:
-            expected, found = load_file(whole_run), load_file(killed_run)
-            for tensor, value in expected.items():
-                torch.testing.assert_close(found[tensor], value, rtol=1e-4, atol=1e-5, msg=tensor)
-            continue
-        expected, found = ([row for row in csv.DictReader(path.open())] for path in (whole_run, killed_run))
-        assert len(expected) == len(found) == 16
-        for before, after in zip(expected, found, strict=True):
-            assert before["step"] == after["step"]
-            assert float(after["loss"]) == pytest.approx(float(before["loss"]), rel=1e-4)
-    assert load(tmp_path / "whole" / "run" / WEIGHTS, {"softmax_in_bf16": False}).config.hidden_size == 48
-
-
 def test_accumulated_passes_are_one_large_batch(tmp_path):
-    """But for the noise, so without any: the gradient's length of the first step."""
-    rows = []
+    """Down to the weights, with noise that belongs to the clip, and frames that are given in some clips only."""
+    model_config = config_of(
+        tmp_path, "flow_matching", steps=3, evaluate_every=3, weight_decay=0.1, clip_norm=0.5
+    )
+    sigmas = torch.rand(4, CLIPS.clip(0).frames, generator=torch.Generator().manual_seed(8)).round(decimals=3)
+    sigmas[:2, :3] = 0
+
+    def loss(batch: Batch, _) -> torch.Tensor:
+        known = torch.cat([CLIPS.clip(index).text.flatten(1) for index in range(4)])
+        sigma = sigmas[torch.cdist(batch.text.flatten(1), known).argmin(dim=1)]
+        noise = batch.snapshots[:, 0]
+        drawn = Noised(torch.lerp(batch.latents, noise, sigma[:, None, :, None, None]), noise, sigma)
+        return flow_loss(model, batch, drawn)
+
+    tables = []
     for name, clips, passes in (("one", 4, 1), ("four", 1, 4)):
-        config = config_of(tmp_path / name, "ode_init", steps=1, batch_clips=clips, accumulate=passes)
-        settings = OdeInitSettings(step_list=(1000, 0))
-        config = dataclasses.replace(config, recipe=settings)
-        reports = list(train("ode_init", config, Data(TwoStates(), TwoStates())))
-        rows.append(next(report.loss for report in reports if isinstance(report, Progress)))
-    assert rows[0] == pytest.approx(rows[1], rel=1e-5)
-
-
-class TwoStates(StraightTrajectories):
-    """Whose snapshots are all the same, so that it does not matter which is drawn, but whether it is the clean one."""
-
-    def clip(self, index: int) -> Batch:
-        clip = super().clip(index)
-        return dataclasses.replace(clip, snapshots=clip.snapshots[:, [0, 0]])
+        folder = str(tmp_path / name)
+        config = dataclasses.replace(model_config, folder=folder, batch_clips=clips, accumulate=passes)
+        model = tiny_model(5)
+        recipe = Recipe(lambda step: {"loss": loss}, lambda averaged: {"none": 0.0})
+        list(run(TrainingState(model, config), recipe, ClipSamples(StraightTrajectories()), config))
+        tables.append((list(csv.DictReader(open(f"{folder}/losses.csv"))), model.state_dict()))
+    for one, four in zip(tables[0][0], tables[1][0], strict=True):
+        for column in ("loss", "loss_gradient_norm"):
+            assert (
+                float(four[column]) == pytest.approx(float(one[column]), rel=1e-4)
+                and float(one[column]) > 0.1
+            )
+    for name, value in tables[0][1].items():
+        torch.testing.assert_close(tables[1][1][name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_batch(tmp_path):
@@ -216,12 +237,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_batch(tmp_path):
             clip = super().clip(index)
             return dataclasses.replace(clip, latents=clip.latents * float("nan")) if index == third else clip
 
-    with pytest.raises(FloatingPointError, match="step 3 has a loss of nan.*Its batch is in .*safetensors"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"step 3 has a loss of nan .*not finite \(latents\).*batch is in .*safetensors",
+    ):
         list(train("flow_matching", config, Data(Broken(), CLIPS)))
     (path,) = tmp_path.glob("not_finite_*.safetensors")
     kept = load_file(path)
-    assert kept["0.latents"].isnan().all() and kept["0.text"].isfinite().all()
+    assert kept["0.latents"].isnan().all() and kept["0.text"].isfinite().all() and kept["0.clips"] == third
     assert all(value.isfinite().all() for value in load_file(tmp_path / CHECKPOINT).values())
+    wild = config_of(
+        tmp_path / "wild", "flow_matching", steps=9, learning_rate=1e30, figure_clips=1, evaluate_every=9
+    )
+    with pytest.raises(FloatingPointError, match="Its clips are finite; lower learning_rate"):
+        list(train("flow_matching", wild, Data(CLIPS, CLIPS)))
 
 
 def test_noise_levels_of_chunks_stand_as_the_mixture_says():
@@ -264,34 +293,6 @@ def test_snapshots_are_states_of_the_teachers_trajectory():
     assert torch.equal(kept[:, :, :, 0], batch.latents[:, None, :, 0].expand(-1, 4, -1, -1, -1))
     between = [(kept[:, number] - made)[:, :, 1:].abs().mean() for number in range(4)]
     assert between[0] > between[1] > between[2] > between[3] == 0
-
-
-def test_gradients_of_a_rollout_come_from_its_last_step_alone(monkeypatch):
-    recipe = SelfForcing(
-        tiny_model(1), tiny_model(2), PerfectScore(), CLIPS.no_text(), RECIPES["self_forcing"]
-    )
-    torch.nn.init.normal_(recipe.trained["generator"].final_layer.linear.weight, std=0.1)
-    generator, recorded = recipe.trained["generator"], []
-    plain = type(generator).denoise
-
-    def denoise(self, latents, timesteps, conditioning, carry=None, save=False):
-        recorded.append((float(timesteps.max()), torch.is_grad_enabled(), save))
-        return plain(self, latents, timesteps, conditioning, carry, save)
-
-    monkeypatch.setattr(type(generator), "denoise", denoise)
-    seen = set()
-    for seed in range(8):
-        recorded.clear()
-        made = recipe.rollout(CLIPS.clip(0), torch.Generator().manual_seed(seed))
-        assert made.requires_grad and torch.equal(made[:, :, 0], CLIPS.clip(0).latents[:, :, 0])
-        steps = [call[0] for call in recorded if not call[2]]
-        seen.add(len(steps) // 2)
-        per_chunk = [1000.0, 727.0][: len(steps) // 2]
-        assert steps == 2 * per_chunk, "every chunk leaves after the same step"
-        with_gradient = [call for call in recorded if call[1]]
-        assert with_gradient == 2 * [(per_chunk[-1], True, False)]
-        assert [call[0] for call in recorded if call[2]] == [0, 0], "clean passes fill the carry"
-    assert seen == {1, 2}
 
 
 @pytest.mark.parametrize(

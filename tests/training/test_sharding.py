@@ -15,7 +15,8 @@ from backend.training.loop import Progress, run
 from backend.training.self_forcing import SelfForcing, SelfForcingSettings
 from backend.training.sharding import processes, shard
 from backend.training.stage1_config import ModelSettings, ParallelSettings, Stage1Run
-from backend.training.stage1_training import WEIGHTS, Data, looked_at, train
+from backend.training.stage1_data import Data
+from backend.training.stage1_training import WEIGHTS, looked_at, train
 from tests.training.ranks import run_ranks
 from tests.training.tiny_clips import ARCHITECTURE, TinyClips, tiny_model
 

@@ -15,13 +15,15 @@ ARCHITECTURE = {
 
 
 class TinyClips:
-    """Smooth random clips, each with a prompt of its own; see ClipSource."""
+    """Smooth random clips, each with a prompt of its own; see ClipSource. Others begin at another `first`."""
 
-    def __init__(self, count: int = 4, frames: int = FRAMES, channels: int = CHANNELS) -> None:
+    def __init__(
+        self, count: int = 4, frames: int = FRAMES, channels: int = CHANNELS, first: int = 0
+    ) -> None:
         grid = (frames, *CELLS)
         time = torch.linspace(0, 1, frames).view(1, 1, -1, 1, 1)
         self._clips = []
-        for index in range(count):
+        for index in range(first, first + count):
             start, end = randn((2, 1, channels, 1, *CELLS), 10 + index)
             self._clips.append(
                 Batch(

@@ -38,3 +38,9 @@ class Tokens:
     def encode(self, text: str) -> list[int]:
         """The whole text, at least one token long."""
         return [self._begin, *self._tokenizer.encode(text, add_special_tokens=False).ids]
+
+
+def tokenizer_folder(encoder: Path) -> Path:
+    """Where a text encoder's tokenizer lies: beside it in the diffusers library's layout, else in its own folder."""
+    beside = encoder.parent / "tokenizer"
+    return beside if not (encoder / "tokenizer.json").exists() and beside.is_dir() else encoder
