@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import cv2
 import numpy as np
 
@@ -17,6 +19,8 @@ PENALTY = 1e-4
 TRUSTED_SHARE = 4e-4
 _SIDES = 6
 
+Sun = np.ndarray | Literal["search", "none"]
+
 
 class GuidedFill:
     """Learns from the first frame how viewport colour, orientation, distance and object become its colours.
@@ -30,7 +34,11 @@ class GuidedFill:
         hits: what the first camera pose sees of it.
         c2w, intrinsics: (4, 4) and (4,), that pose and its lens.
         first_frame: (H, W, 3) float32, 0..1.
-        seeks_sun: without, light is told by the surfaces' directions alone.
+        sun: where it stands, (3,) unit vector; "search" it in the first frame; or "none", and light is told by the
+            surfaces' directions alone.
+
+    Attributes:
+        sun: the same; "none" where the search found none.
     """
 
     def __init__(
@@ -40,10 +48,10 @@ class GuidedFill:
         c2w: np.ndarray,
         intrinsics: np.ndarray,
         first_frame: np.ndarray,
-        seeks_sun: bool = True,
+        sun: Sun = "search",
     ) -> None:
-        self._scene, self._seeks_sun = scene, seeks_sun
-        self._sun: np.ndarray | None = None
+        self._scene = scene
+        self.sun: Sun = sun
         objects = len(scene.blockout.object_names)
         solid = ~hits.is_sky
         self._unit_m = float(np.median(hits.depth_m[solid])) if solid.any() else 1.0
@@ -86,8 +94,9 @@ class GuidedFill:
         wanted = first_frame[solid]
         group = _group(hits, solid)
         plain = _surface_features(hits, solid, self._unit_m)
-        if self._seeks_sun:
-            self._sun = find_sun(self._scene, hits, solid, first_frame, plain, group)
+        if isinstance(self.sun, str) and self.sun == "search":
+            found = find_sun(self._scene, hits, solid, first_frame, plain, group)
+            self.sun = "none" if found is None else found
         features = self._with_light(plain, hits, solid, 0)
         chosen = slice(None, None, max(1, len(wanted) // FITTED_PIXELS))
         self._surface = _ridge(features[chosen], wanted[chosen])
@@ -103,9 +112,9 @@ class GuidedFill:
         return self._with_light(_surface_features(hits, solid, self._unit_m), hits, solid, sample)
 
     def _with_light(self, plain: np.ndarray, hits: Hits, solid: np.ndarray, sample: int) -> np.ndarray:
-        if self._sun is None:
+        if isinstance(self.sun, str):
             return plain
-        return np.concatenate([plain, light_features(self._scene, hits, solid, self._sun, sample)], axis=1)
+        return np.concatenate([plain, light_features(self._scene, hits, solid, self.sun, sample)], axis=1)
 
     def _fit_sky(self, sky: np.ndarray, rays: np.ndarray, first_frame: np.ndarray) -> None:
         rays, wanted = rays[sky], first_frame[sky]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..protocol.blockout import Blockout
 from ..protocol.camera_path import CameraPath
-from .fill import GuidedFill, spread
+from .fill import GuidedFill, Sun, spread
 from .scene import Hits, RayScene
 from .warp import FirstFrameWarp
 
@@ -66,7 +66,7 @@ class Projection:
     A frame shows the first frame's pixels where it can. Elsewhere it shows what the fill predicts, corrected by how
     the first frame deviates from that prediction around the hole.
 
-    Arguments as for `project`, and `seeks_sun` as for GuidedFill.
+    Arguments as for `project`, and `sun` as for GuidedFill, also as what was found.
     """
 
     def __init__(
@@ -75,11 +75,12 @@ class Projection:
         path: CameraPath,
         first_frame: np.ndarray,
         size: tuple[int, int],
-        seeks_sun: bool = True,
+        sun: Sun = "search",
     ) -> None:
         self._path, self._scene = path.fitted_to(size), RayScene(blockout)
         pose, hits = self._seen_from(0)
-        self._fill = GuidedFill(self._scene, hits, *pose, first_frame, seeks_sun)
+        self._fill = GuidedFill(self._scene, hits, *pose, first_frame, sun)
+        self.sun = self._fill.sun
         everywhere = np.ones(hits.depth_m.shape, bool)
         deviation = first_frame - self._fill.predict(hits, *pose, 0, everywhere)
         values = np.concatenate([first_frame, deviation], axis=2)

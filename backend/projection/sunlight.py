@@ -17,7 +17,7 @@ PIXELS = 2_500
 DIRECTIONS, LOWEST_DEG, HIGHEST_DEG = 160, 8, 80
 CANDIDATES, FIRST_STEP, REFINEMENTS, NEIGHBOURS = 4, 0.12, 4, 6
 # A sun has to take this share away from the error in parts of the picture that it was not fitted to.
-LEAST_GAIN = 0.15
+LEAST_GAIN = 0.4
 _TILES = 8
 _PENALTY = 1e-4
 

@@ -6,7 +6,7 @@ One safetensors file per scene; a single clip is read without touching the other
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def project_missing(config: RecipeConfig) -> Iterator[str]:
         for done, path in enumerate(scenes, start=1):
             target = folder / f"{path.stem}.safetensors"
             if not target.exists():
-                _save(SceneFile.load(path), target)
+                save_clips(_projected(SceneFile.load(path)), target)
                 yield f"{part} projection {done} of {len(scenes)}"
 
 
@@ -101,21 +101,32 @@ class ClipSet(ClipFolder):
         super().__init__(Path(config.folder) / part / "clips")
 
 
-def _save(scene: SceneFile, target: Path) -> None:
-    height, width = scene.truth.shape[2:4]
-    clips = [
-        raster_projection(scene.blockout, path, torch.from_numpy(first).float() / 255, (width, height))
-        for path, first in zip(scene.paths, scene.first_frames, strict=True)
-    ]
-    tensors = {name: _as_bytes(torch.stack([getattr(clip, name) for clip in clips])) for name in _BYTES}
-    tensors["inverse_depth"] = torch.stack([clip.inverse_depth for clip in clips]).half()
-    tensors["truth"] = torch.from_numpy(scene.truth).permute(0, 1, 4, 2, 3).contiguous()
-    tensors["c2w"] = torch.stack([torch.from_numpy(path.c2w) for path in scene.paths])
-    tensors["intrinsics"] = torch.stack([torch.from_numpy(path.intrinsics) for path in scene.paths])
+def save_clips(clips: Sequence[TrainingClip], target: Path, about: Mapping[str, str] | None = None) -> None:
+    """Write clips of one size into a file that ClipFolder reads, atomically; `about` goes into its header."""
+    seen = [clip.projection for clip in clips]
+    tensors = {name: _as_bytes(torch.stack([getattr(clip, name) for clip in seen])) for name in _BYTES}
+    tensors["inverse_depth"] = torch.stack([clip.inverse_depth for clip in seen]).half()
+    tensors["truth"] = _as_bytes(torch.stack([clip.truth for clip in clips]))
+    tensors["c2w"] = torch.stack([torch.from_numpy(clip.path.c2w) for clip in clips])
+    tensors["intrinsics"] = torch.stack([torch.from_numpy(clip.path.intrinsics) for clip in clips])
     partial = target.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"moves": ",".join(scene.moves)})
+    save_file(tensors, partial, metadata={"moves": ",".join(clip.move for clip in clips), **(about or {})})
     partial.replace(target)
 
 
+def _projected(scene: SceneFile) -> list[TrainingClip]:
+    height, width = scene.truth.shape[2:4]
+    parts = zip(scene.paths, scene.first_frames, scene.truth, scene.moves, strict=True)
+    return [
+        TrainingClip(
+            raster_projection(scene.blockout, path, torch.from_numpy(first).float() / 255, (width, height)),
+            torch.from_numpy(truth).permute(0, 3, 1, 2).float() / 255,
+            path,
+            move,
+        )
+        for path, first, truth, move in parts
+    ]
+
+
 def _as_bytes(images: Tensor) -> Tensor:
-    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8).contiguous()

@@ -1,36 +1,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clips of a long run: projection and truth at the network's raster, and of some frames at the filter's.
 
-One compressed file per scene, rendered and projected in one go. Some first frames are graded or painted over.
+Rendered and projected in one go, two files per scene: `coarse`, whole clips at the raster, and `fine`, a few of their
+frames at DETAIL times the raster. Some first frames are graded or painted over.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from safetensors import safe_open
+from torch import Generator, Tensor
 
-from ..models.embedded import RasterClip, RasterClipBuilder
+from ..models.embedded import RasterClip, RasterClipBuilder, projection_size
 from ..projection import Projection
+from ..projection.fill import Sun
 from ..projection.scene import RayScene
-from ..protocol import atomic
 from ..protocol.camera_path import CameraPath
-from .detail_config import DETAIL, DetailConfig
+from .augment import GRADE_SHARE, MIRROR_SHARE, graded, mirrored
+from .clip_files import ClipFolder, TrainingClip, save_clips
+from .config import RecipeConfig
 from .first_frames import Grade, painted
-from .moves import IMAGE_SIZE, NoPathFound, canonical_paths, random_path
 from .render import render_frame
-from .scenes import TrainingScene, random_scene
+from .scene_files import scene_of
+from .scenes import TrainingScene
 
-_HELDOUT_SEED = 900_000
+# The pixel filter works at this many times the network's raster, which is where clips are projected for the network.
+DETAIL = 2
 GRADED_SHARE, PAINTED_SHARE = 0.3, 0.2
-# The projection runs at this many times what it is averaged down to.
-_FINER = 2
-_IMAGES = ("base", "guide", "visible", "sky")
+_FIRST_FRAME_SEED = 7_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,168 +40,130 @@ class DetailClip:
     """One clip.
 
     Attributes:
-        seen, truth: what the network sees and (F, 3, h, w) float32 sRGB 0..1, what it shall show.
-        frames: (D,) int, the frames that are there in detail too.
-        seen_detail, truth_detail: the same of these, at DETAIL times the size.
-        path: the camera.
-        move: name of the camera move.
+        coarse: all frames at the network's raster.
+        fine: some of them at DETAIL times the raster.
+        frames: which, (D,) int, never the first.
     """
 
-    seen: RasterClip
-    truth: Tensor
+    coarse: TrainingClip
+    fine: TrainingClip
     frames: Tensor
-    seen_detail: RasterClip
-    truth_detail: Tensor
-    path: CameraPath
-    move: str
 
 
-def scene_paths(config: DetailConfig, part: str, stages: int) -> list[Path]:
-    """Files of a part's scenes, "heldout" or "train"; of training those of the first stages."""
-    count = config.heldout_scenes if part == "heldout" else stages * config.scenes_per_stage
-    return [Path(config.folder) / part / f"{index:05d}.npz" for index in range(count)]
+class DetailClips:
+    """The clips of one part, "train" or "heldout", in a fixed order; as the loop asks for them, augmented."""
+
+    def __init__(self, config: RecipeConfig, part: str) -> None:
+        folder = Path(config.folder) / part
+        self._coarse, self._fine = ClipFolder(folder / "coarse"), ClipFolder(folder / "fine")
+        self._frames: list[Tensor] = []
+        for path in sorted((folder / "fine").glob("*.safetensors")):
+            with safe_open(path, "pt") as file:
+                about = file.metadata()
+            frames = torch.tensor([int(number) for number in about["frames"].split(",")])
+            self._frames += [frames] * len(about["moves"].split(","))
+
+    def __len__(self) -> int:
+        return len(self._fine)
+
+    def __getitem__(self, index: int) -> DetailClip:
+        return _in_one_unit(DetailClip(self._coarse[index], self._fine[index], self._frames[index]))
+
+    def batch(self, indices: Sequence[int], generator: Generator) -> list[DetailClip]:
+        return [augmented(self[index], generator) for index in indices]
+
+    def tensors(self, batch: list[DetailClip]) -> dict[str, Tensor]:
+        return {
+            f"{number}.{size}.{name}": images
+            for number, clip in enumerate(batch)
+            for size, part in (("coarse", clip.coarse), ("fine", clip.fine))
+            for name, images in (("base", part.projection.base), ("truth", part.truth))
+        }
 
 
-def make_missing(config: DetailConfig, stages: int) -> Iterator[str]:
+def augmented(clip: DetailClip, generator: Generator) -> DetailClip:
+    """Mirrored in half of the cases, with another colour grade in a third; both sizes alike."""
+    mirror, grade = torch.rand(2, generator=generator).tolist()
+    coarse, fine = clip.coarse, clip.fine
+    if mirror < MIRROR_SHARE:
+        coarse, fine = mirrored(coarse), mirrored(fine)
+    if grade < GRADE_SHARE:
+        seed = int(torch.randint(2**40, (), generator=generator))
+        coarse, fine = (graded(part, Generator().manual_seed(seed)) for part in (coarse, fine))
+    return _in_one_unit(DetailClip(coarse, fine, clip.frames))
+
+
+def make_missing(config: RecipeConfig) -> Iterator[str]:
     """Make every scene that is not yet on disk, held-out scenes first; yields progress lines."""
-    for part, raster in (("heldout", config.heldout_raster), ("train", config.raster)):
-        paths = scene_paths(config, part, stages)
-        for index, path in enumerate(paths):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                _make(config, part, index, raster, path)
-                yield f"{part} scene {index + 1} of {len(paths)}"
+    parts = (
+        ("heldout", config.heldout_scenes, config.heldout_raster),
+        ("train", config.scenes, config.raster),
+    )
+    for part, count, raster in parts:
+        folder = Path(config.folder) / part
+        for size in ("coarse", "fine"):
+            (folder / size).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            # The coarse file is written last.
+            if not (folder / "coarse" / f"{index:05d}.safetensors").exists():
+                _make(config, part, index, raster)
+                yield f"{part} scene {index + 1} of {count}"
 
 
-def load_clips(path: Path) -> list[DetailClip]:
-    """All clips of a scene."""
-    with np.load(path, allow_pickle=False) as archive:
-        return [_clip(archive, row) for row in range(len(archive["moves"]))]
+def _make(config: RecipeConfig, part: str, index: int, raster: tuple[int, int]) -> None:
+    scene, rays, paths = scene_of(config, part, index)
+    rng = np.random.default_rng((config.seed, _FIRST_FRAME_SEED, part == "train", index))
+    numbers = 1 + np.sort(rng.choice(config.frames - 1, config.filter_frames, replace=False))
+    coarse, fine = [], []
+    sun: Sun = "search"
+    for move, path in paths.items():
+        graded_share, painted_share = (GRADED_SHARE, PAINTED_SHARE) if part == "train" else (0, 0)
+        grade = Grade(rng, rng.uniform(0.4, 1) if rng.random() < graded_share else 0.0)
+        large = projection_size(raster)
+        first = grade(render_frame(scene, rays, path, 0, large))
+        if rng.random() < painted_share:
+            first = painted(first, rng)
+        # What is found in a scene's first clip does for the others.
+        projection = Projection(scene.blockout, path, first, large, sun)
+        sun = projection.sun
+        whole, some = seen_twice(projection, raster, numbers, config.frames)
+        truths = (
+            _truth(scene, rays, path, grade, size, shown)
+            for size, shown in ((raster, range(config.frames)), (large, numbers))
+        )
+        coarse.append(TrainingClip(whole, next(truths), path, move))
+        fine.append(TrainingClip(some, next(truths), path, move))
+    name, folder = f"{index:05d}.safetensors", Path(config.folder) / part
+    save_clips(fine, folder / "fine" / name, {"frames": ",".join(map(str, numbers))})
+    save_clips(coarse, folder / "coarse" / name)
 
 
-def load_clip(path: Path, row: int) -> DetailClip:
-    """One clip of a scene."""
-    with np.load(path, allow_pickle=False) as archive:
-        return _clip(archive, row)
+def seen_twice(
+    projection: Projection, raster: tuple[int, int], frames: Sequence[int], count: int
+) -> tuple[RasterClip, RasterClip]:
+    """A projection of DETAIL times the raster: all `count` frames averaged to the raster, and some as they are."""
+    whole, some = RasterClipBuilder(raster), RasterClipBuilder((DETAIL * raster[0], DETAIL * raster[1]))
+    for number in range(count):
+        frame = projection.frame(number)
+        for builder in (whole, some) if number in frames else (whole,):
+            builder.add(frame.base, frame.guide, frame.visible, frame.inverse_depth, frame.is_sky)
+    clip = whole.build()
+    return clip, replace(some.build(), unit_m=clip.unit_m)
 
 
-def _make(config: DetailConfig, part: str, index: int, raster: tuple[int, int], target: Path) -> None:
-    start = _HELDOUT_SEED if part == "heldout" else 0
-    for attempt in range(50):
-        rng = np.random.default_rng((config.seed, start + index, attempt))
-        scene = random_scene(rng)
-        rays = RayScene(scene.blockout)
-        try:
-            if part == "heldout":
-                paths = canonical_paths(rng, scene, rays, config.frames)
-            else:
-                paths = {
-                    f"random {n}": random_path(rng, scene, rays, config.frames)
-                    for n in range(config.moves_per_scene)
-                }
-        except NoPathFound:
-            continue
-        plain = part == "heldout"
-        clips = [
-            _filmed(rng, scene, rays, path, raster, config.detail_frames, plain) for path in paths.values()
-        ]
-        # An entry for every clip's every part, so that one clip is read without unpacking the others.
-        stored = {f"{row}.{name}": part for row, clip in enumerate(clips) for name, part in clip.items()}
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, moves=np.array(list(paths)), **stored)
-        atomic.write_bytes(target, buffer.getvalue())
-        return
-    raise RuntimeError(f"No scene with room for the camera in 50 attempts (scene {index} of {part}).")
-
-
-def _filmed(
-    rng: np.random.Generator,
+def _truth(
     scene: TrainingScene,
     rays: RayScene,
     path: CameraPath,
-    raster: tuple[int, int],
-    detail_frames: int,
-    plain: bool,
-) -> dict[str, np.ndarray]:
-    detail = (DETAIL * raster[0], DETAIL * raster[1])
-    finest = (_FINER * detail[0], _FINER * detail[1])
-    frames = 1 + np.sort(rng.choice(len(path) - 1, detail_frames, replace=False))
-    drawn, grade = rng.random(2), Grade(rng, rng.uniform(0.4, 1))
-    if plain or drawn[0] >= GRADED_SHARE:
-        grade = Grade(rng, 0.0)
-    first = grade(render_frame(scene, rays, path, 0, finest))
-    if not plain and drawn[1] < PAINTED_SHARE:
-        first = painted(first, rng)
-    truth = {"truth": (raster, range(len(path))), "truth_detail": (detail, frames)}
-    stored = {
-        name: np.stack([_shuffled(grade(render_frame(scene, rays, path, int(n), size))) for n in numbers])
-        for name, (size, numbers) in truth.items()
-    }
-    seen = _seen(scene, path, _halved(first), raster, range(len(path)))
-    closer = _seen(scene, path, first, detail, frames)
-    for name, clip in (("", seen), ("_detail", closer)):
-        for image in _IMAGES:
-            stored[image + name] = _shuffled(getattr(clip, image).permute(0, 2, 3, 1).numpy())
-        stored["inverse_depth" + name] = clip.inverse_depth[:, 0].numpy().astype(np.float16)
-    return {
-        **stored,
-        "frames": frames,
-        "unit_m": np.array(seen.unit_m),
-        "c2w": path.c2w,
-        "intrinsics": path.intrinsics,
-    }
+    grade: Grade,
+    size: tuple[int, int],
+    numbers: Sequence[int],
+) -> Tensor:
+    pictures = [grade(render_frame(scene, rays, path, int(number), size)) for number in numbers]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
-def _seen(
-    scene: TrainingScene,
-    path: CameraPath,
-    first: np.ndarray,
-    raster: tuple[int, int],
-    numbers: np.ndarray | range,
-) -> RasterClip:
-    height, width = first.shape[:2]
-    builder = RasterClipBuilder(raster)
-    projection = Projection(scene.blockout, path, first, (width, height))
-    for number in numbers:
-        frame = projection.frame(int(number))
-        builder.add(frame.base, frame.guide, frame.visible, frame.inverse_depth, frame.is_sky)
-    return builder.build()
-
-
-def _clip(archive: Mapping[str, np.ndarray], row: int) -> DetailClip:
-    def stored(name: str) -> np.ndarray:
-        return archive[f"{row}.{name}"]
-
-    unit_m = float(stored("unit_m"))
-
-    def seen(suffix: str) -> RasterClip:
-        images = {name: _images(stored(name + suffix)) for name in _IMAGES}
-        depth = torch.from_numpy(stored("inverse_depth" + suffix).astype(np.float32))[:, None]
-        return RasterClip(**images, inverse_depth=depth, unit_m=unit_m)
-
-    return DetailClip(
-        seen(""),
-        _images(stored("truth")),
-        torch.from_numpy(stored("frames")),
-        seen("_detail"),
-        _images(stored("truth_detail")),
-        CameraPath(stored("c2w"), stored("intrinsics"), IMAGE_SIZE),
-        str(archive["moves"][row]),
-    )
-
-
-def _halved(picture: np.ndarray) -> np.ndarray:
-    height, width = picture.shape[:2]
-    return picture.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3), dtype=np.float32)
-
-
-def _shuffled(picture: np.ndarray) -> np.ndarray:
-    """(..., W, C) 0..1 -> uint8, along the rows what changes: that compresses to half."""
-    values = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
-    return np.diff(values, axis=-2, prepend=np.uint8(0))
-
-
-def _images(shuffled: np.ndarray) -> Tensor:
-    """(F, H, W, C) of `_shuffled` -> (F, C, H, W) float32 0..1."""
-    values = np.add.accumulate(shuffled, axis=-2, dtype=np.uint8)
-    return torch.from_numpy(values).permute(0, 3, 1, 2).float() / 255
+def _in_one_unit(clip: DetailClip) -> DetailClip:
+    """The length unit is that of the whole clip."""
+    seen = replace(clip.fine.projection, unit_m=clip.coarse.projection.unit_m)
+    return replace(clip, fine=replace(clip.fine, projection=seen))

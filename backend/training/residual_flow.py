@@ -82,7 +82,7 @@ def batch_loss(
 ) -> Tensor:
     """Log error in the holes' pixels before and after the filter, and latent error."""
     with torch.no_grad():
-        base, channels, camera, plucker = _stacked(model.codec, batch)
+        base, channels, camera, plucker = stacked(model.codec, batch)
         truth = torch.stack([clip.truth for clip in batch])
         clean = model.codec.encode(truth.transpose(1, 2))
         sigma = noise_levels(len(batch), config.one_step_share, generator)[:, None, None, None, None]
@@ -105,7 +105,7 @@ def batch_loss(
     return 0.5 * raw + final + LATENT_WEIGHT * latent_error
 
 
-def _stacked(codec: LinearCodec, batch: list[TrainingClip]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def stacked(codec: LinearCodec, batch: list[TrainingClip]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Base latents, condition channels, camera tokens and Plücker chunks of a batch."""
     rows = []
     for clip in batch:
