@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import numpy as np
 from PIL import Image
 
 from ..blender_command import run_in_blender
-from ..protocol import CameraPath, ProtocolError
+from ..protocol import CameraPath, ProtocolError, atomic
 from ..protocol.annotation import SUMMARY_NAME, AnnotatedClip, Summary
 from .clip import Rejected, SourceClip
+
+# In the folder of a file's clips: which file they are of.
+_FILE_NAME = "file.json"
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class BlenderSettings:
 
 
 def clips_of(
-    files: Sequence[Path], work: Path, settings: BlenderSettings, present: Container[str]
+    files: Sequence[Path], work: Path, settings: BlenderSettings, present: Collection[str]
 ) -> Iterator[SourceClip | Rejected]:
     """Every clip of the files that is not there yet, and why others are not taken.
 
@@ -67,6 +71,7 @@ def clips_of(
         raise ProtocolError(f"Several files are called {', '.join(sorted(twice))}; make a dataset of each.")
     for file, stem in zip(files, stems, strict=True):
         folder = work / stem
+        _require_unchanged(file, folder, any(name.startswith(f"{stem}-") for name in present))
         _forget_lost(folder, stem, present)
         (folder / SUMMARY_NAME).unlink(missing_ok=True)
         run_in_blender(settings.program, file, _words(folder, settings))
@@ -92,6 +97,22 @@ def _words(folder: Path, settings: BlenderSettings) -> list[str]:
     if settings.range:
         words += ["--range", *map(str, settings.range)]
     return words + (["--samples", str(settings.samples)] if settings.samples else [])
+
+
+def _require_unchanged(file: Path, folder: Path, has_clips: bool) -> None:
+    """A file that was edited would give clips of another scene beside those that are there."""
+    if not file.is_file():
+        raise ProtocolError(f"There is no .blend file {file}.")
+    record, own = folder / _FILE_NAME, {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    if record.exists() and atomic.read_json(record) != own:
+        if has_clips:
+            raise ProtocolError(
+                f"{file} was saved again after clips of it came into this set. Make another set with --out, or remove "
+                f"{record} to let old and new clips stand beside each other."
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic.write_json(record, own)
 
 
 def _forget_lost(folder: Path, stem: str, present: Container[str]) -> None:

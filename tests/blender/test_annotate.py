@@ -193,6 +193,10 @@ def test_from_the_shell_a_file_becomes_a_dataset(stage, backend_python, tmp_path
     assert made == [2, 0]
     assert (tmp_path / "set" / "sheets" / "000.png").exists()
     assert not list((tmp_path / "set" / "blender").rglob("*.png")), "the pictures have left"
+    stage.sana_wm.prompt = "a cube somewhere else"
+    bpy.ops.wm.save_mainfile()
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2 and "was saved again after clips of it came into this set" in done.stderr
 
 
 @pytest.mark.parametrize(
