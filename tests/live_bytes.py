@@ -27,7 +27,7 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         for tensor in tree_leaves((arguments, keywords)):
             if isinstance(tensor, torch.Tensor):
-                self._known.add(tensor.untyped_storage()._cdata)  # what was there before does not count
+                self._know(tensor.untyped_storage(), 0)  # what was there before does not count
         result = function(*arguments, **(keywords or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
@@ -35,14 +35,17 @@ class LiveBytes(TorchDispatchMode):
         return result
 
     def _count(self, storage) -> None:
+        if storage.device.type == self._device:
+            self._know(storage, storage.nbytes())
+            self.peak = max(self.peak, self.now)
+
+    def _know(self, storage, size: int) -> None:
         key = storage._cdata
-        if key in self._known or storage.device.type != self._device:
-            return
-        size = storage.nbytes()
-        self._known.add(key)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._forget, key, size)
+        if key not in self._known:
+            self._known.add(key)
+            self.now += size
+            # Another storage may get the place of one that is gone.
+            weakref.finalize(storage, self._forget, key, size)
 
     def _forget(self, key: int, size: int) -> None:
         self._known.discard(key)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from collections.abc import Collection, Container, Iterator, Sequence
@@ -17,6 +16,7 @@ from PIL import Image
 from ..blender_command import run_in_blender
 from ..protocol import CameraPath, ProtocolError, atomic
 from ..protocol.annotation import SUMMARY_NAME, AnnotatedClip, Summary
+from ..weights.verify import sha256_of
 from .clip import Rejected, SourceClip
 
 # In the folder of a file's clips: which file they are of.
@@ -103,7 +103,7 @@ def _require_unchanged(file: Path, folder: Path, has_clips: bool) -> None:
     """A file that was edited would give clips of another scene beside those that are there."""
     if not file.is_file():
         raise ProtocolError(f"There is no .blend file {file}.")
-    record, own = folder / _FILE_NAME, {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    record, own = folder / _FILE_NAME, {"sha256": sha256_of(file)}
     if record.exists() and atomic.read_json(record) != own:
         if has_clips:
             raise ProtocolError(

@@ -96,9 +96,8 @@ def small(preset, grid=GRID, **changes):
 
 
 def assert_as_planned(row: StagePlan, counted_bytes: int) -> None:
-    # In fp32 fewer copies live than in bf16, which the plan counts with; a CPU makes some of them in portions; and on a
-    # busy machine streamed weights are not there ahead of their turn.
-    assert 0.5 * row.peak_gb <= counted_bytes / 1e9 <= 1.1 * row.peak_gb, (
+    # In fp32 fewer copies live than in bf16, which the plan counts with; a CPU makes some of them in portions.
+    assert 0.55 * row.peak_gb <= counted_bytes / 1e9 <= 1.1 * row.peak_gb, (
         f"{row.name}: {counted_bytes / 1e6:.1f} MB counted, {row.peak_gb * 1e3:.1f} MB planned"
     )
 
