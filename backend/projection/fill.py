@@ -79,16 +79,26 @@ class GuidedFill:
             (H, W, 3) float32, 0..1; the viewport's colour elsewhere.
         """
         picture = hits.color.copy()
-        solid = ~hits.is_sky & wanted
-        if len(self._surface) and solid.any():
-            values = self._features(hits, solid, sample) @ self._surface
-            picture[solid] = values + self._groups[_group(hits, solid)]
+        self._paint_solid(picture, hits, ~hits.is_sky & wanted, sample)
         sky = hits.is_sky & wanted
         if self._sky is not None and sky.any():
             rows = np.flatnonzero(sky.any(1))
             rays = ray_directions(c2w, intrinsics, sky.shape[1], rows)
             picture[sky] = self._sky_colors(rays[sky[rows]])
         return np.clip(picture, 0, 1)
+
+    def predict_rays(self, hits: Hits, directions: np.ndarray, sample: int) -> np.ndarray:
+        """The same, (1, N, 3), for what single rays (N, 3) see: `hits` of RayScene.cast_rays."""
+        picture = hits.color.copy()
+        self._paint_solid(picture, hits, ~hits.is_sky, sample)
+        if self._sky is not None and hits.is_sky.any():
+            picture[hits.is_sky] = self._sky_colors(directions[hits.is_sky[0]])
+        return np.clip(picture, 0, 1)
+
+    def _paint_solid(self, picture: np.ndarray, hits: Hits, solid: np.ndarray, sample: int) -> None:
+        if len(self._surface) and solid.any():
+            values = self._features(hits, solid, sample) @ self._surface
+            picture[solid] = values + self._groups[_group(hits, solid)]
 
     def _fit_surface(self, hits: Hits, solid: np.ndarray, first_frame: np.ndarray) -> None:
         wanted = first_frame[solid]

@@ -11,11 +11,17 @@ import numpy as np
 from ..protocol.blockout import Blockout
 from ..protocol.camera_path import CameraPath
 from .fill import GuidedFill, Sun, spread
-from .scene import Hits, RayScene
-from .warp import FirstFrameWarp
+from .scene import Hits, RayScene, pixel_rays
+from .warp import FirstFrameWarp, Warped
 
 # How much of the visible surroundings' deviation is carried into a hole.
 CARRIED = 0.8
+# Neighbours that differ by this much in any channel have an edge between them.
+_STEP = 0.02
+_PLACES = tuple((x, y) for y in (0.25, 0.75) for x in (0.25, 0.75))
+
+# (4, 4) c2w and (4,) intrinsics.
+Pose = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,14 +98,53 @@ class Projection:
         warped = self._first.warp(hits, sample)
         base, visible = warped.values[..., :3], warped.visible
         if visible.min() < 1:
-            predicted = self._fill.predict(hits, *pose, sample, visible < 1)
-            deviation, share = np.zeros_like(base), visible[..., None]
-            for part in (~hits.is_sky, hits.is_sky):
-                if part.any():
-                    deviation[part] = CARRIED * spread(warped.values[..., 3:], visible * part)[part]
-            base = base * share + (predicted + deviation).clip(0, 1) * (1 - share)
+            share = visible[..., None]
+            base = base * share + self._filled(warped, pose, hits, sample) * (1 - share)
         return ProjectedFrame(base, hits.color, visible, 1 / hits.depth_m, hits.is_sky)
 
-    def _seen_from(self, sample: int) -> tuple[tuple[np.ndarray, np.ndarray], Hits]:
+    def _filled(self, warped: Warped, pose: Pose, hits: Hits, sample: int) -> np.ndarray:
+        """(H, W, 3), what the fill predicts where the first frame does not show everything."""
+        visible, wanted = warped.visible, warped.visible < 1
+        around = [
+            CARRIED * spread(warped.values[..., 3:], visible * part)
+            if part.any()
+            else np.zeros_like(hits.color)
+            for part in (~hits.is_sky, hits.is_sky)
+        ]
+        predicted = self._fill.predict(hits, *pose, sample, wanted)
+        filled = (predicted + np.where(hits.is_sky[..., None], around[1], around[0])).clip(0, 1)
+        steps = _steps(filled) & wanted
+        if steps.any():
+            filled[steps] = self._mixed(steps, [deviation[steps] for deviation in around], pose, sample)
+        return filled
+
+    def _mixed(self, wanted: np.ndarray, around: list[np.ndarray], pose: Pose, sample: int) -> np.ndarray:
+        """(N, 3), the mean over four places in each of N pixels: edges come out smooth, as in the first frame.
+
+        Args:
+            wanted: (H, W) bool, the pixels.
+            around: (N, 3) twice, what to add to solid things and to the sky.
+        """
+        down, across = np.nonzero(wanted)
+        total = np.zeros((len(down), 3), np.float32)
+        for x, y in _PLACES:
+            rays = pixel_rays(*pose, across + x, down + y)
+            seen = self._scene.cast_rays(pose[0][:3, 3], rays, sample)
+            predicted = self._fill.predict_rays(seen, rays, sample)[0]
+            total += (predicted + np.where(seen.is_sky[0, :, None], around[1], around[0])).clip(0, 1)
+        return total / len(_PLACES)
+
+    def _seen_from(self, sample: int) -> tuple[Pose, Hits]:
         pose = self._path.c2w[sample], self._path.intrinsics[sample]
         return pose, self._scene.cast(*pose, self._path.image_size, sample)
+
+
+def _steps(picture: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels that differ plainly from one of their neighbours in (H, W, 3)."""
+    found = np.zeros(picture.shape[:2], bool)
+    for axis in (0, 1):
+        edge = (np.abs(np.diff(picture, axis=axis)) > _STEP).any(-1)
+        before, after = ((slice(None),) * axis + (part,) for part in (slice(None, -1), slice(1, None)))
+        found[before] |= edge
+        found[after] |= edge
+    return found

@@ -144,13 +144,8 @@ class RayScene:
                 f"An image of {width} x {height} pixels cannot be seen; both must be positive."
             )
         self._check_sample(sample)
-        depth_m = np.full((height, width), np.inf, np.float32)
-        face = np.full((height, width), -1, np.int32)
-        points = np.full((height, width, 3), np.nan, np.float32)
-        normals = np.zeros((height, width, 3), np.float32)
-        color = np.empty((height, width, 3), np.float32)
-        color[:] = self.blockout.background
-        face_normals, face_colors = self._faces_at(sample)
+        images, sides = self._nothing((height, width)), self._faces_at(sample)
+        depth_m, face = images[0], images[4]
         windows = [
             (part, _window(part, c2w, intrinsics, size, sample))
             for part in self._parts
@@ -170,16 +165,31 @@ class RayScene:
                 nearer = distance < depth_m[first:last, left:right]
                 depth_m[first:last, left:right][nearer] = distance[nearer]
                 face[first:last, left:right][nearer] = found[nearer]
-            hit = face[block] >= 0
-            seen, along = face[block][hit], directions[hit]
-            points[block][hit] = along * depth_m[block][hit][:, None].astype(np.float64) + c2w[:3, 3]
-            facing = face_normals[seen]
-            behind = np.einsum("nc,nc->n", facing, along) > 0
-            normals[block][hit] = np.where(behind[:, None], -facing, facing)
-            color[block][hit] = face_colors[behind.astype(np.int8), seen]
-        object_id = np.full((height, width), -1, np.int32)
-        object_id[face >= 0] = self.blockout.face_object[face[face >= 0]]
-        return Hits(depth_m, points, normals, object_id, face, color)
+            self._shade(Hits(*(image[block] for image in images)), c2w[:3, 3], directions, sides)
+        return Hits(*images)
+
+    def cast_rays(self, origin: np.ndarray, directions: np.ndarray, sample: int) -> Hits:
+        """What single rays from one place see: Hits whose images have one row, (1, N).
+
+        Args:
+            origin: (3,) world, metres.
+            directions: (N, 3) float32 world, 1 m along the optical axis.
+            sample: camera sample whose object motion applies.
+
+        Raises:
+            ProtocolError: the blockout has no motion for `sample`.
+        """
+        self._check_sample(sample)
+        images = self._nothing((1, len(directions)))
+        depth_m, face = images[0], images[4]
+        for part in self._parts:
+            if part.exists(sample):
+                distance, found = part.cast(origin, directions, sample)
+                nearer = distance < depth_m[0]
+                depth_m[0, nearer], face[0, nearer] = distance[nearer], found[nearer]
+        hits = Hits(*images)
+        self._shade(hits, origin, directions[None], self._faces_at(sample))
+        return hits
 
     def first_hits(
         self, origin: np.ndarray, directions: np.ndarray, sample: int
@@ -245,6 +255,37 @@ class RayScene:
                 maps.append(np.linalg.inv(motion[sample]))
         return np.stack(maps), which[object_id]
 
+    def _nothing(self, shape: tuple[int, int]) -> tuple[np.ndarray, ...]:
+        """The images of Hits, all sky."""
+        color = np.empty((*shape, 3), np.float32)
+        color[:] = self.blockout.background
+        return (
+            np.full(shape, np.inf, np.float32),
+            np.full((*shape, 3), np.nan, np.float32),
+            np.zeros((*shape, 3), np.float32),
+            np.full(shape, -1, np.int32),
+            np.full(shape, -1, np.int32),
+            color,
+        )
+
+    def _shade(
+        self,
+        hits: Hits,
+        origin: np.ndarray,
+        directions: np.ndarray,
+        sides: tuple[np.ndarray, np.ndarray],
+    ) -> None:
+        """Fill in what follows from depth and face; `sides` from `_faces_at`."""
+        face_normals, face_colors = sides
+        hit = hits.face >= 0
+        seen, along = hits.face[hit], directions[hit]
+        hits.points[hit] = along * hits.depth_m[hit][:, None].astype(np.float64) + origin
+        facing = face_normals[seen]
+        behind = np.einsum("nc,nc->n", facing, along) > 0
+        hits.normals[hit] = np.where(behind[:, None], -facing, facing)
+        hits.color[hit] = face_colors[behind.astype(np.int8), seen]
+        hits.object_id[hit] = self.blockout.face_object[seen]
+
     def _check_sample(self, sample: int) -> None:
         samples = self.blockout.motion.shape[1]
         if len(self.blockout.moving) and not 0 <= sample < samples:
@@ -273,13 +314,16 @@ class RayScene:
 
 def ray_directions(c2w: np.ndarray, intrinsics: np.ndarray, width: int, rows: np.ndarray) -> np.ndarray:
     """(rows, width, 3) float32 world directions through the pixel centres, 1 m along the optical axis."""
+    across, down = np.arange(width) + 0.5, np.asarray(rows) + 0.5
+    return pixel_rays(c2w, intrinsics, across[None], down[:, None])
+
+
+def pixel_rays(c2w: np.ndarray, intrinsics: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """(..., 3) float32 world directions through places of the image in pixels, 1 m along the optical axis."""
     fx, fy, cx, cy = intrinsics
-    across = (np.arange(width) + 0.5 - cx) / fx
-    down = (np.asarray(rows) + 0.5 - cy) / fy
-    rotation = c2w[:3, :3]
-    return (
-        across[None, :, None] * rotation[:, 0] + down[:, None, None] * rotation[:, 1] + rotation[:, 2]
-    ).astype(np.float32)
+    right, below, ahead = c2w[:3, :3].T
+    x, y = (across - cx) / fx, (down - cy) / fy
+    return (x[..., None] * right + y[..., None] * below + ahead).astype(np.float32)
 
 
 def _window(

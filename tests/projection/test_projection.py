@@ -232,3 +232,17 @@ def test_single_rays_meet_what_whole_pictures_show():
         np.testing.assert_allclose(distance, seen.depth_m.ravel(), rtol=1e-6)
     with pytest.raises(ProtocolError, match="no sample 2"):
         scene.first_hits(np.zeros(3), np.ones((1, 3)), 2)
+
+
+def test_edges_in_the_holes_are_as_smooth_as_those_that_were_seen():
+    """Against viewport colours averaged over 8 x 8 places of every pixel, where one ray has a stair."""
+    world, factor = blockout(), 8
+    path, scene = camera([[0, 0, 1.5], [1.2, 0.5, 1.5]], yaw_deg=[0, 30]), RayScene(world)
+    frame = frames_of(world, path, view(scene, path, 0).color)[1]
+    fine = scene.cast(path.c2w[1], factor * path.intrinsics[1], (factor * SIZE[0], factor * SIZE[1]), 1)
+    cells = fine.color.reshape(SIZE[1], factor, SIZE[0], factor, 3)
+    smooth, stairs = cells.mean((1, 3)), view(scene, path, 1).color
+    edges = (frame.visible == 0) & (cells.std((1, 3)).max(-1) > 0.03)
+    assert edges.sum() > 30
+    made, without = (np.sqrt(np.square(picture - smooth)[edges].mean()) for picture in (frame.base, stairs))
+    assert made < 0.5 * without, f"edges in holes are {made:.3f} off, with one ray a pixel {without:.3f}"
