@@ -15,14 +15,14 @@ from ..conditioning.camera import pixel_frames
 from ..models.embedded import EmbeddedConditioning, EmbeddedModel, RasterClipBuilder, projection_size
 from ..models.embedded.composite import composite
 from ..models.stage1 import CarryPlan
-from ..projection import hatched, project
+from ..projection import ProjectedFrame, hatched, project
 from ..protocol import Blockout, CameraPath, Preset
 from ..protocol.limits import STREAMING_CHUNK
 
 # A chunk, its latents, and the look that they were sampled with.
 Sampled = tuple[slice, Tensor, EmbeddedConditioning]
-# Pixel frames of a chunk, and what the network wants to change in them at its raster: residual and share of sky.
-Change = tuple[slice, Tensor | None, Tensor | None]
+# Pixel frames of a chunk, what the network wants to change in them at its raster, and the clip's unit of length.
+Change = tuple[slice, Tensor | None, float]
 
 
 class EmbeddedFilm:
@@ -78,15 +78,13 @@ class EmbeddedFilm:
 
     @torch.no_grad()
     def changes(self, sampled: Iterator[Sampled]) -> Iterator[Change]:
-        """What the sampled latents change in the pixels: decoded and refined."""
+        """What the sampled latents change in the pixels."""
         for chunk, latents, seen in sampled:
-            residual = self._network.residual(latents, seen, chunk)
-            frames, first = pixel_frames(chunk), pixel_frames(seen.latents).start
-            yield frames, residual, seen.clip.sky[frames.start - first : frames.stop - first]
+            yield pixel_frames(chunk), self._network.difference(latents, seen, chunk), seen.clip.unit_m
 
     def unchanged(self) -> Iterator[Change]:
         """The clip without a network."""
-        return iter([(pixel_frames(slice(0, self.chunks[-1].stop)), None, None)])
+        return iter([(pixel_frames(slice(0, self.chunks[-1].stop)), None, 1.0)])
 
     def render(
         self, changes: Iterator[Change], preset: Preset, first: int, check: Callable[[], None]
@@ -104,15 +102,13 @@ class EmbeddedFilm:
         samples = range(first, last + 1)
         projected = project(self._blockout, self._path, self._first_frame, self._path.image_size, samples)
         portion = []
-        for frames, residual, sky in changes:
+        for frames, difference, unit_m in changes:
             for index in range(max(first, frames.start), frames.stop):
                 frame = next(projected)
                 finished = frame.base
-                if residual is not None:
-                    change = residual[index - frames.start], sky[index - frames.start]
-                    finished = composite(
-                        frame.base, *change, frame.visible, frame.is_sky, preset.network_blend
-                    )
+                if difference is not None:
+                    own = difference[index - frames.start]
+                    finished = completed(self._network, frame, own, unit_m, preset.network_blend)
                 if preset.marks_unseen:
                     finished = hatched(finished, frame.visible)
                 portion.append((finished * 255 + 0.5).clip(0, 255).astype(np.uint8))
@@ -120,6 +116,26 @@ class EmbeddedFilm:
                 if index == last or (index and index % STREAMING_CHUNK == 0):
                     yield np.stack(portion)
                     portion.clear()
+
+
+@torch.no_grad()
+def completed(
+    network: EmbeddedModel, frame: ProjectedFrame, difference: Tensor, unit_m: float, strength: float
+) -> np.ndarray:
+    """One finished frame, (H, W, 3) float32, sRGB 0..1.
+
+    Args:
+        frame: at the clip's size.
+        difference: (3, h, w), what the network changes in it at its raster.
+        unit_m: the clip's unit of length.
+        strength: how much of the change to add, 0..1.
+    """
+    height, width = difference.shape[-2:]
+    builder = RasterClipBuilder(projection_size((width, height)), unit_m)
+    builder.add(frame.base, frame.guide, frame.visible, frame.inverse_depth, frame.is_sky)
+    closer = builder.build().to(difference.device)
+    residual = network.residual(difference[None], closer)[0]
+    return composite(frame.base, residual, closer.sky[0], frame.visible, frame.is_sky, strength)
 
 
 class EmbeddedStudent:

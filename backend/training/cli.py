@@ -2,8 +2,9 @@
 """python -m backend train STEP: recipes of stage 1, and the embedded model from nothing to the files that ship.
 
 Recipes of stage 1, each with a configuration of its own: flow_matching, chunk_causal, trajectories and ode_init,
-self_forcing; docs/training.md has them. The embedded model's steps in their order: data, codec, network, card, export;
-then precision, which needs none of them: what NVFP4 costs the files that ship. Card alone gives their figures too.
+self_forcing; docs/training.md has them. The embedded model's steps in their order: clips, codec (or the one that ships
+is used), network, card, export; then precision, which needs none of them: what NVFP4 costs the files that ship. Card
+alone gives their figures too.
 The model that knows no geometry has the steps data, camera-only, camera-study, which can also be asked while it is
 trained, and guidance-study (--config configs/camera_only.json, or camera_long.json for hours).
 Every step goes on where it was stopped.
@@ -26,12 +27,14 @@ import torch
 from ..weights.embedded import FOLDER, load_embedded, save_embedded
 from .clip_files import project_missing
 from .config import RecipeConfig
+from .detail_clips import make_missing
 from .fit_codec import codec_psnr, fit_codec
 from .loop import CHECKPOINT, Progress
 from .residual_flow import train, trained_model
 from .scene_files import render_missing
 
 _BAR = 30
+CARD = "card"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "embedded.json"
 
@@ -44,6 +47,9 @@ def main(argv: list[str]) -> int:
         "--config", type=Path, help="of a recipe of stage 1 always; else by default the embedded model's"
     )
     parser.add_argument("--until", type=int, metavar="STEP", help="of training: stop after this many steps")
+    parser.add_argument(
+        "--to", type=Path, default=FOLDER, metavar="DIR", help="of export: where the weights go"
+    )
     parser.add_argument("--device", default="cpu", help="of a recipe of stage 1: cpu (the default) or cuda")
     arguments = parser.parse_args(argv)
     try:
@@ -113,6 +119,10 @@ def _data(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
     yield from project_missing(config)
 
 
+def _clips(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
+    yield from make_missing(config)
+
+
 def _codec(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
     codec = fit_codec(config)
     yield f"the codec keeps {codec_psnr(config, codec):.2f} dB of the held-out clips"
@@ -124,11 +134,11 @@ def _network(config: RecipeConfig, arguments: argparse.Namespace) -> Iterator[st
 
 def _card(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
     """Of the last checkpoint; where nothing was trained, of the files that ship."""
-    from .report import heldout_report
+    from .picture_tables import generated_scenes, tables
 
-    yield from _data(replace(config, scenes=0), _)
     has_trained = (Path(config.folder) / CHECKPOINT).exists()
-    yield from heldout_report(config, trained_model(config) if has_trained else load_embedded())
+    model = trained_model(config) if has_trained else load_embedded()
+    yield from tables(model, generated_scenes(), Path(config.folder) / CARD)
 
 
 def _precision(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
@@ -137,14 +147,14 @@ def _precision(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
     yield from precision_report(config)
 
 
-def _export(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
-    card = Path(config.folder) / "card.json"
+def _export(config: RecipeConfig, arguments: argparse.Namespace) -> Iterator[str]:
+    card = Path(config.folder) / CARD / "table.json"
     if not card.exists():
         raise FileNotFoundError(f"there is no {card}, which decides the network's strength; run card first.")
     model = trained_model(config)
     model.config = replace(model.config, default_blend=json.loads(card.read_text())["default_blend"])
-    save_embedded(model, FOLDER)
-    yield f"written to {FOLDER}; the presets' network_blend has to be {model.config.default_blend}"
+    save_embedded(model, arguments.to)
+    yield f"written to {arguments.to}; the presets' network_blend has to be {model.config.default_blend}"
 
 
 def _camera_only(config: RecipeConfig, arguments: argparse.Namespace) -> Iterator[str]:
@@ -168,6 +178,7 @@ def _camera_study(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
 _STAGE1_STEPS = ("flow_matching", "chunk_causal", "trajectories", "ode_init", "self_forcing")
 _STEPS: dict[str, Callable[[RecipeConfig, argparse.Namespace], Iterator[str]]] = {
     "data": _data,
+    "clips": _clips,
     "codec": _codec,
     "network": _network,
     "card": _card,

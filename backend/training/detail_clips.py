@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Clips of a long run: projection and truth at the network's raster, and of some frames at the filter's.
+"""Clips for the embedded model: projection and truth at the network's raster, and of some frames at the filter's.
 
 Rendered and projected in one go, two files per scene: `coarse`, whole clips at the raster, and `fine`, a few of their
-frames at DETAIL times the raster. Some first frames are graded or painted over.
+frames at twice that. Some first frames are graded or painted over.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from .render import render_frame
 from .scene_files import scene_of
 from .scenes import TrainingScene
 
-# The pixel filter works at this many times the network's raster, which is where clips are projected for the network.
-DETAIL = 2
 GRADED_SHARE, PAINTED_SHARE = 0.3, 0.2
 _FIRST_FRAME_SEED = 7_000_000
 
@@ -41,7 +39,7 @@ class DetailClip:
 
     Attributes:
         coarse: all frames at the network's raster.
-        fine: some of them at DETAIL times the raster.
+        fine: some of them at `projection_size`, where the pixel filter works.
         frames: which, (D,) int, never the first.
     """
 
@@ -70,7 +68,7 @@ class DetailClips:
         return _in_one_unit(DetailClip(self._coarse[index], self._fine[index], self._frames[index]))
 
     def batch(self, indices: Sequence[int], generator: Generator) -> list[DetailClip]:
-        return [augmented(self[index], generator) for index in indices]
+        return [with_one_frame(augmented(self[index], generator), generator) for index in indices]
 
     def tensors(self, batch: list[DetailClip]) -> dict[str, Tensor]:
         return {
@@ -91,6 +89,16 @@ def augmented(clip: DetailClip, generator: Generator) -> DetailClip:
         seed = int(torch.randint(2**40, (), generator=generator))
         coarse, fine = (graded(part, Generator().manual_seed(seed)) for part in (coarse, fine))
     return _in_one_unit(DetailClip(coarse, fine, clip.frames))
+
+
+def with_one_frame(clip: DetailClip, generator: Generator) -> DetailClip:
+    """With one of its fine frames, drawn: the filter costs as much as the network does."""
+    drawn = int(torch.randint(len(clip.frames), (), generator=generator))
+    chosen, seen = slice(drawn, drawn + 1), clip.fine.projection
+    images = (seen.base, seen.guide, seen.visible, seen.inverse_depth, seen.sky)
+    picked = RasterClip(*(image[chosen] for image in images), unit_m=seen.unit_m)
+    fine = replace(clip.fine, projection=picked, truth=clip.fine.truth[chosen])
+    return DetailClip(clip.coarse, fine, clip.frames[chosen])
 
 
 def make_missing(config: RecipeConfig) -> Iterator[str]:
@@ -141,8 +149,8 @@ def _make(config: RecipeConfig, part: str, index: int, raster: tuple[int, int]) 
 def seen_twice(
     projection: Projection, raster: tuple[int, int], frames: Sequence[int], count: int
 ) -> tuple[RasterClip, RasterClip]:
-    """A projection of DETAIL times the raster: all `count` frames averaged to the raster, and some as they are."""
-    whole, some = RasterClipBuilder(raster), RasterClipBuilder((DETAIL * raster[0], DETAIL * raster[1]))
+    """A projection of `projection_size`: all `count` frames averaged to the raster, and some as they are."""
+    whole, some = RasterClipBuilder(raster), RasterClipBuilder(projection_size(raster))
     for number in range(count):
         frame = projection.frame(number)
         for builder in (whole, some) if number in frames else (whole,):

@@ -12,39 +12,40 @@ from torch import Tensor
 
 from ..models.vae import LinearCodec
 from ..models.vae.linear_codec import CHANNELS, KEPT_PER_FRAME, PATCH_VALUES, STEP, to_patches
+from .clip_files import ClipFolder, TrainingClip
 from .config import RecipeConfig
-from .scene_files import SceneFile
 
-SCENES_USED = 40
+CLIPS_USED = 160
 
 
 def fit_codec(config: RecipeConfig) -> LinearCodec:
-    """Fit to the first scenes of the training set, mirrored too, and write `codec.safetensors`."""
-    target = Path(config.folder) / "codec.safetensors"
-    paths = sorted((Path(config.folder) / "train" / "scenes").glob("*.npz"))[:SCENES_USED]
+    """Fit to the first clips of the training set, mirrored too, and write `codec.safetensors`."""
+    clips = ClipFolder(Path(config.folder) / "train" / "coarse")
     fit = CodecFit()
     for add in (fit.add_patches, fit.add_steps):
-        for path in paths:
-            clips = _as_video(SceneFile.load(path).truth)
-            add(torch.cat([clips, clips.flip(-1)]))
+        for index in range(min(CLIPS_USED, len(clips))):
+            video = _video(clips[index])
+            add(torch.cat([video, video.flip(-1)]))
     codec = fit.solve()
-    save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, target)
+    tensors = {name: tensor.contiguous() for name, tensor in codec.state_dict().items()}
+    save_file(tensors, Path(config.folder) / "codec.safetensors")
     return codec
 
 
 def codec_psnr(config: RecipeConfig, codec: LinearCodec) -> float:
     """Round trip over the held-out clips, in dB, mean over clips."""
+    clips = ClipFolder(Path(config.folder) / "heldout" / "coarse")
     figures = []
-    for path in sorted((Path(config.folder) / "heldout" / "scenes").glob("*.npz")):
-        for clip in _as_video(SceneFile.load(path).truth).split(1):
-            error = (codec.decode(codec.encode(clip)).clamp(0, 1) - clip)[:, :, 1:].square().mean()
-            figures.append(float(-10 * torch.log10(error)))
+    for index in range(len(clips)):
+        video = _video(clips[index])
+        error = (codec.decode(codec.encode(video)).clamp(0, 1) - video)[:, :, 1:].square().mean()
+        figures.append(float(-10 * torch.log10(error)))
     return float(np.mean(figures))
 
 
-def _as_video(truth: np.ndarray) -> Tensor:
-    """(N, F, H, W, 3) uint8 -> (N, 3, F, H, W) float32 0..1."""
-    return torch.from_numpy(truth).permute(0, 4, 1, 2, 3).float() / 255
+def _video(clip: TrainingClip) -> Tensor:
+    """(1, 3, F, H, W)."""
+    return clip.truth.transpose(0, 1)[None]
 
 
 class CodecFit:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures and sheets of finished pictures, also for scenes of another kind and first frames that are no renders.
+"""The model card's figures and sheets: finished pictures, also for scenes of another kind and first frames that are no
+renders, and the network's gate.
 
     python -m backend.training.picture_tables --output build/tables [--blender build/blender_heldout]
 
-Held-out clips are made as the product makes them, at its own size, with the weights that ship or with those of a long
-run (--run its configuration): of the training generator's held-out scenes, or of what tools/blender_heldout.py made.
-Every clip three times: from the render that is its first frame, from a graded one (asked for is the graded clip), and
-from a graded one that is painted over as well (asked for is the graded clip, without brush).
+Held-out clips are made as the product makes them, at its own size, with the weights that ship or with those of a run
+(--run its configuration): of the training generator's held-out scenes, or of what tools/blender_heldout.py made. Every
+clip three times: from the render that is its first frame, from a graded one (asked for is the graded clip), and from a
+graded one that is painted over as well (asked for is the graded clip, without brush).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,11 +24,10 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
-from ..models.embedded import EmbeddedModel, RasterClip, projection_size
-from ..models.embedded.composite import composite
-from ..projection import ProjectedFrame, Projection
+from ..films.embedded_film import completed
+from ..models.embedded import EmbeddedModel, RasterClipBuilder, projection_size
+from ..projection import ProjectedFrame, Projection, project
 from ..projection.fill import spread
 from ..projection.scene import RayScene
 from ..protocol import atomic
@@ -35,13 +35,11 @@ from ..protocol.blockout import Blockout
 from ..protocol.camera_path import CameraPath
 from ..weights.embedded import load_embedded
 from .config import RecipeConfig
-from .detail_clips import seen_twice
-from .detail_recipe import detailed, trained_model
-from .evaluate import residual_of
+from .evaluate import difference_of
 from .first_frames import Grade, painted
 from .moves import CANONICAL, NoPathFound, canonical_paths
 from .render import render_frame
-from .report import LOW_BLEND
+from .residual_flow import trained_model
 from .scenes import random_scene
 
 STYLES = ("rendered", "graded", "painted")
@@ -52,6 +50,8 @@ WITHOUT_SUN, FILL, QUARTER, NETWORK = (
     "network",
 )
 METHODS = ("repeat first frame", "warp + blur fill", WITHOUT_SUN, FILL, QUARTER, NETWORK)
+LOW_BLEND, GATE_DB = 0.25, 0.7
+SCENES, SIZE = 16, (640, 352)
 FRAMES, JUDGED = 25, (8, 16, 24)
 SHOWN = ("pan right", "dolly out")
 _SEED, _HELDOUT_SEED = 20261122, 900_000
@@ -59,8 +59,8 @@ _HOLE_SHARE, _FEWEST_HOLE_PIXELS = 0.5, 400
 
 # Frame 0 and the judged frames of a clip, (H, W, 3) float32.
 Pictures = dict[int, np.ndarray]
-# Residual and share of sky of the judged frames, at the size that the residual has.
-Change = tuple[Tensor, Tensor]
+# Frames of a clip as they are finished with the network at a strength.
+Finished = Callable[[dict[int, ProjectedFrame], float], Pictures]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,45 +113,45 @@ def restyled(example: Example, style: str) -> tuple[np.ndarray, Pictures]:
     return (painted(graded[0], rng) if style == "painted" else graded[0]), graded
 
 
-def shipped_changes(model: EmbeddedModel) -> Callable[[Example, np.ndarray], Change]:
-    """As the product runs the weights: residual at the network's raster."""
+def by_network(model: EmbeddedModel, example: Example, first: np.ndarray) -> Finished:
+    """As the product runs the model."""
+    raster = model.config.raster_for((first.shape[1], first.shape[0]))
+    size = projection_size(raster)
+    small, builder = cv2.resize(first, size, interpolation=cv2.INTER_AREA), RasterClipBuilder(raster)
+    for frame in project(example.blockout, example.path, small, size):
+        builder.add(frame.base, frame.guide, frame.visible, frame.inverse_depth, frame.is_sky)
+    seen = builder.build()
+    difference = difference_of(model, seen, example.path)
 
-    def changes(example: Example, first: np.ndarray) -> Change:
-        seen, _ = _seen(example, first, model)
-        filtered, _ = residual_of(model, seen, example.path)
-        return filtered[list(JUDGED)], seen.sky[list(JUDGED)]
+    def finished(frames: dict[int, ProjectedFrame], strength: float) -> Pictures:
+        return {n: completed(model, f, difference[n], seen.unit_m, strength) for n, f in frames.items()}
 
-    return changes
-
-
-def detail_changes(model: EmbeddedModel) -> Callable[[Example, np.ndarray], Change]:
-    """With the pixel filter at twice the raster."""
-
-    @torch.no_grad()
-    def changes(example: Example, first: np.ndarray) -> Change:
-        seen, closer = _seen(example, first, model)
-        _, decoded = residual_of(model, seen, example.path)
-        return detailed(model, closer, decoded[list(JUDGED)]), closer.sky
-
-    return changes
+    return finished
 
 
 def compared(
-    examples: Iterable[Example], changes: Callable[[Example, np.ndarray], Change], output: Path
+    scene: Sequence[Example], by_model: Callable[[Example, np.ndarray], Finished], output: Path
 ) -> list[dict]:
-    """Decibels, whole and in the holes, of every clip in every style and method; some sheets besides."""
+    """Of every clip of a scene, in every style and method: decibels, whole and in the holes, and whether it is nearer
+    to the truth of its own move than to those of the others; some sheets besides."""
     rows: list[dict] = []
-    for example in examples:
-        for style in STYLES:
-            first, wanted = restyled(example, style)
-            frames, made = _made(example, first, changes(example, first))
+    for style in STYLES:
+        restyled_clips = {example.move: restyled(example, style) for example in scene}
+        for example in scene:
+            first, wanted = restyled_clips[example.move]
+            frames, made = _made(example, first, by_model(example, first))
             about = {"scene": example.scene, "move": example.move, "style": style}
             for method, pictures in made.items():
                 squares = {n: np.square(pictures[n] - wanted[n]).mean(-1) for n in JUDGED}
                 holes = np.concatenate([squares[n][frames[n].visible < _HOLE_SHARE] for n in JUDGED])
                 enough = len(holes) >= _FEWEST_HOLE_PIXELS
                 whole = _decibels(np.stack(list(squares.values())))
-                figures = {"whole": whole, "holes": _decibels(holes) if enough else None}
+                away = {
+                    move: sum(float(np.square(pictures[n] - truth[n]).mean()) for n in JUDGED)
+                    for move, (_, truth) in restyled_clips.items()
+                }
+                own = min(away, key=away.__getitem__) == example.move
+                figures = {"whole": whole, "holes": _decibels(holes) if enough else None, "own_move": own}
                 rows.append({**about, "method": method, **figures})
             if example.move in SHOWN:
                 name = f"{example.scene:02d}_{example.move.replace(' ', '_')}_{style}.png"
@@ -159,32 +159,76 @@ def compared(
     return rows
 
 
-def summary(rows: list[dict]) -> dict[str, dict]:
-    """Means over clips, by style, method and move."""
-    return {
+def tables(
+    model: EmbeddedModel, scenes: Sequence[Callable[[], Iterator[Example]]], output: Path
+) -> Iterator[str]:
+    """Write `table.json`, rows and sheets; scenes whose rows are there already are kept. Yields lines."""
+    output.mkdir(parents=True, exist_ok=True)
+    rows: list[dict] = []
+    for index, scene in enumerate(scenes):
+        kept = output / f"rows_{index:02d}.json"
+        if not kept.exists():
+            atomic.write_json(kept, compared(list(scene()), partial(by_network, model), output))
+        rows += atomic.read_json(kept)
+        yield f"{index + 1} of {len(scenes)} scenes"
+    result = summary(rows)
+    atomic.write_json(output / "table.json", result)
+    yield json.dumps(result, indent=2)
+
+
+def generated_scenes(
+    count: int = SCENES, size: tuple[int, int] = SIZE
+) -> list[Callable[[], Iterator[Example]]]:
+    return [partial(generated_scene, index, size) for index in range(count)]
+
+
+def summary(rows: list[dict]) -> dict:
+    """Means over clips, by style, method and move; and the gate, with the strength that it allows."""
+    keys = ("whole", "holes", "own_move")
+    styles = {
         style: {
-            "table": {
-                m: {k: _mean(rows, k, style=style, method=m) for k in ("whole", "holes")} for m in METHODS
-            },
+            "table": {m: {k: _mean(rows, k, style=style, method=m) for k in keys} for m in METHODS},
             "moves": {
                 move: {m: _mean(rows, "holes", style=style, method=m, move=move) for m in METHODS[2:]}
                 for move in CANONICAL
             },
         }
         for style in STYLES
-    } | {"clips": len(rows) // len(METHODS) // len(STYLES)}
+    }
+    judged = gate(rows)
+    quarter, fill = (styles["rendered"]["table"][method]["holes"] for method in (QUARTER, FILL))
+    # On behind the gate; low where it does at least no harm.
+    blend = 1.0 if judged["passed"] else LOW_BLEND if (quarter or 0) >= (fill or 0) else 0.0
+    clips = len(rows) // len(METHODS) // len(STYLES)
+    return {"clips": clips, "gate": judged, "default_blend": blend, **styles}
 
 
-def _seen(example: Example, first: np.ndarray, model: EmbeddedModel) -> tuple[RasterClip, RasterClip]:
-    """The whole clip at the raster, and its judged frames at twice the raster."""
-    raster = model.config.raster_for((first.shape[1], first.shape[0]))
-    size = projection_size(raster)
-    small = cv2.resize(first, size, interpolation=cv2.INTER_AREA)
-    return seen_twice(Projection(example.blockout, example.path, small, size), raster, JUDGED, FRAMES)
+def gate(rows: list[dict]) -> dict:
+    """Do the holes of rendered first frames gain enough over the fill, and does no kind of move lose?"""
+    holes = {
+        (r["scene"], r["move"], r["method"]): r["holes"]
+        for r in rows
+        if r["style"] == "rendered" and r["holes"] is not None
+    }
+    gains = {
+        (scene, move): found - holes[scene, move, FILL]
+        for (scene, move, method), found in holes.items()
+        if method == NETWORK
+    }
+    by_move = [[g for (_, of), g in gains.items() if of == move] for move in CANONICAL]
+    values = np.array(list(gains.values()))
+    gain, worst = float(values.mean()), min(float(np.mean(found)) for found in by_move if found)
+    return {
+        "holes_gain_db": round(gain, 2),
+        "worst_move_gain_db": round(worst, 2),
+        "clips_better": round(float((values > 0).mean()), 2),
+        "tenth_percentile_db": round(float(np.percentile(values, 10)), 2),
+        "passed": gain >= GATE_DB and worst >= 0,
+    }
 
 
 def _made(
-    example: Example, first: np.ndarray, change: Change
+    example: Example, first: np.ndarray, finished: Finished
 ) -> tuple[dict[int, ProjectedFrame], dict[str, Pictures]]:
     size = first.shape[1], first.shape[0]
     projection = Projection(example.blockout, example.path, first, size)
@@ -193,20 +237,13 @@ def _made(
     if not isinstance(projection.sun, str):
         sunless = Projection(example.blockout, example.path, first, size, sun="none")
 
-    def finished(strength: float) -> Pictures:
-        parts = zip(frames.items(), *change, strict=True)
-        return {
-            n: composite(frame.base, residual, sky, frame.visible, frame.is_sky, strength)
-            for (n, frame), residual, sky in parts
-        }
-
     made = (
         dict.fromkeys(JUDGED, first),
         {n: _blurred(frame) for n, frame in frames.items()},
         {n: sunless.frame(n).base for n in JUDGED},
         {n: frame.base for n, frame in frames.items()},
-        finished(LOW_BLEND),
-        finished(1.0),
+        finished(frames, LOW_BLEND),
+        finished(frames, 1.0),
     )
     return frames, dict(zip(METHODS, made, strict=True))
 
@@ -237,35 +274,22 @@ def _sheet(
 
 
 def main(argv: list[str]) -> int:
-    """Write `table.json`, rows and sheets; scenes whose rows are there already are kept. Returns the exit status."""
+    """Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m backend.training.picture_tables", description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--blender", type=Path, help="folder of tools/blender_heldout.py")
-    parser.add_argument("--scenes", type=int, default=16, help="without it: so many of our generator's")
-    parser.add_argument("--size", type=int, nargs=2, default=(640, 352), help="of their pictures")
-    parser.add_argument("--run", type=Path, help="configuration of a long run, to judge its checkpoint")
+    parser.add_argument("--scenes", type=int, default=SCENES, help="without it: so many of our generator's")
+    parser.add_argument("--size", type=int, nargs=2, default=SIZE, help="of their pictures")
+    parser.add_argument("--run", type=Path, help="configuration of a run, to judge its checkpoint")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    options.output.mkdir(parents=True, exist_ok=True)
-    if options.run:
-        changes = detail_changes(trained_model(RecipeConfig.load(options.run)))
-    else:
-        changes = shipped_changes(load_embedded())
+    model = trained_model(RecipeConfig.load(options.run)) if options.run else load_embedded()
+    scenes = generated_scenes(options.scenes, tuple(options.size))
     if options.blender:
         files = sorted(options.blender.glob("scene_*.npz"))
         scenes = [partial(blender_scene, file, index) for index, file in enumerate(files)]
-    else:
-        scenes = [partial(generated_scene, index, tuple(options.size)) for index in range(options.scenes)]
-    rows: list[dict] = []
-    for index, scene in enumerate(scenes):
-        kept = options.output / f"rows_{index:02d}.json"
-        if not kept.exists():
-            atomic.write_json(kept, compared(scene(), changes, options.output))
-        rows += atomic.read_json(kept)
-        print(f"{index + 1} of {len(scenes)} scenes", flush=True)
-    result = summary(rows)
-    atomic.write_json(options.output / "table.json", result)
-    print(json.dumps(result, indent=2))
+    for line in tables(model, scenes, options.output):
+        print(line, flush=True)
     return 0
 
 

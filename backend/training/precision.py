@@ -9,26 +9,25 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..camera_match import match_camera
-from ..models.embedded import EmbeddedModel, RasterClip, projection_size
-from ..models.embedded.composite import composite
+from ..models.embedded import EmbeddedModel
 from ..models.stage1 import load
 from ..projection import project
 from ..protocol.camera_path import CameraPath
 from ..quantization.linear import QuantizedLinear
 from ..quantization.quantize import quantize_checkpoint
 from ..weights.embedded import FOLDER, load_embedded
-from .clip_files import ClipSet, project_missing, raster_projection
+from .clip_files import TrainingClip
 from .config import RecipeConfig
-from .evaluate import in_holes, residual_of, score
+from .detail_clips import DetailClips, make_missing
+from .evaluate import difference_of, in_holes, score
+from .picture_tables import LOW_BLEND, Example, by_network
 from .render import render_frame
-from .report import LOW_BLEND
-from .scene_files import render_missing, scene_of
+from .scene_files import scene_of
 
 FORMAT, WEIGHTS_FILE = "nvfp4", "stage1.safetensors"
 PLAIN = "fp32"
@@ -43,17 +42,16 @@ CAMERA_SIZE, CAMERA_SCENES = (640, 352), 4
 def precision_report(config: RecipeConfig, camera_scenes: int = CAMERA_SCENES) -> Iterator[str]:
     """Make the held-out clips with the files that ship, in every precision; writes `precision.json`, yields lines.
 
-    Held-out scenes that are not on the disk yet are rendered first. Pictures are compared at the network's raster over
-    all of them; the camera is measured at CAMERA_SIZE over the first few.
+    Held-out scenes that are not on the disk yet are rendered first. Pictures are compared at the pixel filter's
+    size over all of them; the camera is measured at CAMERA_SIZE over the first few.
     """
     heldout = replace(config, scenes=0)
-    yield from render_missing(heldout)
-    yield from project_missing(heldout)
+    yield from make_missing(heldout)
     with tempfile.TemporaryDirectory() as scratch:
         models, sizes = in_precisions(Path(scratch))
         yield f"{WEIGHTS_FILE}: {sizes[FORMAT]:,} of {sizes['fp16']:,} bytes"
         record: dict = {"bytes": sizes, "size_ratio": round(sizes[FORMAT] / sizes["fp16"], 3)}
-        clips = ClipSet(config, "heldout")
+        clips = DetailClips(config, "heldout")
         record["pictures"] = _pictures(models, clips)
         yield f"pictures of {len(clips)} clips: {json.dumps(record['pictures'])}"
         rows: list[dict] = []
@@ -80,7 +78,7 @@ def in_precisions(scratch: Path) -> tuple[dict[str, EmbeddedModel], dict[str, in
     return models, {"fp16": (FOLDER / WEIGHTS_FILE).stat().st_size, FORMAT: written.stat().st_size}
 
 
-def _pictures(models: dict[str, EmbeddedModel], clips: ClipSet) -> dict[str, dict[str, float]]:
+def _pictures(models: dict[str, EmbeddedModel], clips: DetailClips) -> dict[str, dict[str, float]]:
     """Peak signal-to-noise ratios in dB over the clips: whole at full strength, and holes at each strength.
 
     And how far the residuals lie from those of the plain model, as a share of their norm.
@@ -88,12 +86,13 @@ def _pictures(models: dict[str, EmbeddedModel], clips: ClipSet) -> dict[str, dic
     rows: dict[str, list[tuple[float, ...]]] = {name: [] for name in (NO_NETWORK, *models)}
     for index in range(len(clips)):
         clip = clips[index]
-        plain = torch.zeros_like(clip.projection.base)
-        rows[NO_NETWORK].append(_scores(plain, clip.projection, clip.truth, plain))
+        plain = torch.zeros_like(clip.fine.truth)
+        rows[NO_NETWORK].append(_scores(plain, clip.fine, plain))
         for name, model in models.items():
-            residual = residual_of(model, clip.projection, clip.path)[0]
+            difference = difference_of(model, clip.coarse.projection, clip.coarse.path)[clip.frames]
+            residual = model.residual(difference, clip.fine.projection)
             plain = residual if name == PLAIN else plain
-            rows[name].append(_scores(residual, clip.projection, clip.truth, plain))
+            rows[name].append(_scores(residual, clip.fine, plain))
     titles = ("whole_db", *(f"holes_db_at_{strength:g}" for strength in STRENGTHS), "off_plain")
     return {
         name: dict(zip(titles, np.nanmean(found, axis=0).round(3).tolist(), strict=True))
@@ -101,8 +100,9 @@ def _pictures(models: dict[str, EmbeddedModel], clips: ClipSet) -> dict[str, dic
     }
 
 
-def _scores(residual: Tensor, seen: RasterClip, truth: Tensor, plain: Tensor) -> tuple[float, ...]:
-    scores = [score(in_holes(seen, residual, strength), truth, seen.visible) for strength in STRENGTHS]
+def _scores(residual: Tensor, clip: TrainingClip, plain: Tensor) -> tuple[float, ...]:
+    seen = clip.projection
+    scores = [score(in_holes(seen, residual, strength), clip.truth, seen.visible) for strength in STRENGTHS]
     off = float((residual - plain).norm() / plain.norm().clamp(min=1e-9))
     return scores[0].whole, *(found.holes for found in scores), off
 
@@ -113,18 +113,13 @@ def _camera_rows(models: dict[str, EmbeddedModel], config: RecipeConfig, index: 
     for move, path in paths.items():
         path = path.fitted_to(CAMERA_SIZE)
         first = render_frame(scene, rays, path, 0, CAMERA_SIZE).clip(0, 1)
-        frames = list(project(scene.blockout, path, first, CAMERA_SIZE))
-        raster = models[PLAIN].config.raster_for(CAMERA_SIZE)
-        small = cv2.resize(first, projection_size(raster), interpolation=cv2.INTER_AREA)
-        seen = raster_projection(scene.blockout, path, torch.from_numpy(small), raster)
-        changes = {name: residual_of(model, seen, path)[0] for name, model in models.items()}
-        made = {(name, strength): changes[name] for name in models for strength in STRENGTHS}
-        for (name, strength), residual in {(NO_NETWORK, 0.0): torch.zeros_like(seen.base), **made}.items():
-            pictures = (
-                composite(frame.base, change, sky, frame.visible, frame.is_sky, strength)
-                for frame, change, sky in zip(frames, residual, seen.sky, strict=True)
-            )
-            levels = ((picture * 255 + 0.5).clip(0, 255).astype(np.uint8) for picture in pictures)
+        example = Example(index, move, scene.blockout, path, {})
+        frames = dict(enumerate(project(scene.blockout, path, first, CAMERA_SIZE)))
+        made = {name: by_network(model, example, first) for name, model in models.items()}
+        ways = [(NO_NETWORK, 0.0), *((name, strength) for name in models for strength in STRENGTHS)]
+        for name, strength in ways:
+            pictures = made[name](frames, strength) if strength else {n: f.base for n, f in frames.items()}
+            levels = ((picture * 255 + 0.5).clip(0, 255).astype(np.uint8) for picture in pictures.values())
             yield {"move": move, "name": name, "strength": strength, **_measured(levels, scene, path)}
 
 

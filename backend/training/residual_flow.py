@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Recipe: the embedded network and its pixel filter, trained together to correct the projection's holes.
 
-Rectified flow with x0 prediction around the projection's latents. Most clips are trained at sigma 1, where
-the product samples in one step.
+Rectified flow with x0 prediction around the projection's latents. Most clips are trained at sigma 1, where the product
+samples in one step. The filter works where pixels are finer than the network's, nothing is changed at the sky line, and
+edges count besides colours.
 """
 
 from __future__ import annotations
@@ -10,33 +11,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from ..models.embedded import (
     EmbeddedConfig,
     EmbeddedModel,
-    RasterClip,
     camera_inputs,
     condition_channels,
     null_text,
     path_in_units,
 )
 from ..models.vae import LinearCodec
-from .augment import AugmentedClips
+from ..weights.embedded import FOLDER
 from .checkpoint import TrainingState
-from .clip_files import ClipSet, TrainingClip
+from .clip_files import TrainingClip
 from .config import RecipeConfig
-from .evaluate import curve_figures
-from .loop import Recipe, lines, noise_levels, run
+from .detail_clips import DetailClip, DetailClips
+from .evaluate import difference_of, in_holes, score
+from .loop import CHECKPOINT, Recipe, lines, noise_levels, run
+from .sheet import write_sheet
 
-LATENT_WEIGHT = 0.25
+CODEC = "codec.safetensors"
+LATENT_WEIGHT, RAW_WEIGHT, EDGE_WEIGHT = 0.25, 0.5, 2.0
 # Mean square error below which a clip's holes count as solved; keeps the logarithm bounded.
 SOLVED_MSE = 1e-4
+# Of the held-out clips, one in so many for the curve; and how many are on a sheet.
+CURVE_EVERY, SHEET_CLIPS = 3, 3
 
 
-def new_model(config: RecipeConfig, codec: LinearCodec) -> EmbeddedModel:
-    """Untrained, with weights drawn from the seed; its residual is zero."""
+def untrained_model(config: RecipeConfig) -> EmbeddedModel:
+    """With weights drawn from the seed, so that its residual is zero, around the run's codec or the one that ships."""
     torch.manual_seed(config.seed)
     model = EmbeddedModel(
         EmbeddedConfig(
@@ -47,50 +53,51 @@ def new_model(config: RecipeConfig, codec: LinearCodec) -> EmbeddedModel:
             filter_width=config.filter_width,
         )
     )
-    model.codec = codec.requires_grad_(False)
+    own = Path(config.folder) / CODEC
+    model.codec = LinearCodec.load(own if own.exists() else FOLDER / CODEC).requires_grad_(False)
     return model
 
 
 def trained_model(config: RecipeConfig) -> EmbeddedModel:
-    """The averaged model of the last checkpoint.
-
-    Raises:
-        FileNotFoundError: nothing has been trained yet.
-    """
-    folder = Path(config.folder)
-    state = TrainingState(new_model(config, LinearCodec.load(folder / "codec.safetensors")), config)
-    checkpoint = folder / "checkpoint.safetensors"
+    """The averaged model of the last checkpoint. Raises FileNotFoundError if nothing has been trained yet."""
+    checkpoint = Path(config.folder) / CHECKPOINT
     if not checkpoint.exists():
         raise FileNotFoundError(f"there is no {checkpoint}; train the network first.")
+    state = TrainingState(untrained_model(config), config)
     state.resume(checkpoint)
     return state.averaged_model()
 
 
 def train(config: RecipeConfig, until_step: int | None = None) -> Iterator[str]:
     """Train to the end, or to `until_step`, from the last checkpoint if there is one; yields progress lines."""
-    model = new_model(config, LinearCodec.load(Path(config.folder) / "codec.safetensors"))
-    heldout = ClipSet(config, "heldout")
+    model, heldout = untrained_model(config), DetailClips(config, "heldout")
     recipe = Recipe(
         lambda step: {"loss": lambda batch, generator: batch_loss(model, batch, config, generator)},
-        lambda averaged: curve_figures(averaged, heldout),
+        lambda averaged: gains(averaged, heldout),
+        lambda averaged, path: _sheet(averaged, heldout, path),
     )
-    yield from lines(run(TrainingState(model, config), recipe, AugmentedClips(config), config, until_step))
+    clips = DetailClips(config, "train")
+    yield from lines(run(TrainingState(model, config), recipe, clips, config, until_step))
 
 
 def batch_loss(
-    model: EmbeddedModel, batch: list[TrainingClip], config: RecipeConfig, generator: Generator
+    model: EmbeddedModel, batch: list[DetailClip], config: RecipeConfig, generator: Generator
 ) -> Tensor:
-    """Log error in the holes' pixels before and after the filter, and latent error."""
-    change, latent_error = changed_latents(model, batch, config, generator)
-    difference = model.codec.decode_difference(change).transpose(1, 2)
-    truth = torch.stack([clip.truth for clip in batch])
-    wanted = truth - torch.stack([clip.projection.base for clip in batch])
-    holes = 1 - torch.stack([clip.projection.visible for clip in batch])
-    raw = _hole_error(difference[:, 1:], wanted[:, 1:], holes[:, 1:])
-    frames = 1 + torch.randperm(truth.shape[1] - 1, generator=generator)[: config.filter_frames]
-    filtered = _filtered(model, batch, difference, frames)
-    final = _hole_error(filtered, wanted[:, frames], holes[:, frames])
-    return 0.5 * raw + final + LATENT_WEIGHT * latent_error
+    """Log error in the holes before and after the filter, error of edges after it, and latent error."""
+    change, latent_error = changed_latents(model, [clip.coarse for clip in batch], config, generator)
+    differences = model.codec.decode_difference(change).transpose(1, 2)
+    losses = [LATENT_WEIGHT * latent_error]
+    for clip, difference in zip(batch, differences, strict=True):
+        seen = clip.coarse.projection
+        raw = _log_error(difference[1:] - (clip.coarse.truth - seen.base)[1:], 1 - seen.visible[1:])
+        seen = clip.fine.projection
+        error, holes = (
+            model.residual(difference[clip.frames], seen) - (clip.fine.truth - seen.base),
+            1 - seen.visible,
+        )
+        final = _log_error(error, holes) + EDGE_WEIGHT * _edge_error(error, holes)
+        losses.append((RAW_WEIGHT * raw + final) / len(batch))
+    return torch.stack(losses).sum()
 
 
 def changed_latents(
@@ -124,20 +131,48 @@ def stacked(codec: LinearCodec, batch: list[TrainingClip]) -> tuple[Tensor, Tens
     return base, channels, camera, plucker
 
 
-def _filtered(model: EmbeddedModel, batch: list[TrainingClip], difference: Tensor, frames: Tensor) -> Tensor:
-    """(B, len(frames), 3, h, w) after the pixel filter."""
+@torch.no_grad()
+def gains(model: EmbeddedModel, clips: DetailClips) -> dict[str, float]:
+    """What filter and network, and the filter alone, gain over the base in the holes of some clips, dB, mean."""
+    rows = []
+    for index in range(0, len(clips), CURVE_EVERY):
+        clip = clips[index]
+        difference = difference_of(model, clip.coarse.projection, clip.coarse.path)[clip.frames]
+        seen, truth = clip.fine.projection, clip.fine.truth
+        made = (
+            torch.zeros_like(truth),
+            model.residual(difference, seen),
+            model.residual(torch.zeros_like(difference), seen),
+        )
+        base, *gained = (score(in_holes(seen, change), truth, seen.visible).holes for change in made)
+        rows.append((base, *(found - base for found in gained)))
+    names = ("base_holes", "holes_gain", "filter_alone_gain")
+    return dict(zip(names, np.nanmean(rows, axis=0).round(3).tolist(), strict=True))
 
-    def picked(clip: RasterClip) -> tuple[Tensor, ...]:
-        return tuple(images[frames] for images in (clip.base, clip.guide, clip.visible, clip.nearness))
 
-    seen = (torch.cat(images) for images in zip(*(picked(clip.projection) for clip in batch), strict=True))
-    flat = model.filter(difference[:, frames].flatten(0, 1), *seen)
-    return flat.unflatten(0, (len(batch), len(frames)))
+@torch.no_grad()
+def _sheet(model: EmbeddedModel, clips: DetailClips, path: Path) -> None:
+    """Rows of clips: what the first frame shows, filled, with the network, truth; two frames of each."""
+    rows = []
+    for index in np.linspace(0, len(clips) - 1, min(SHEET_CLIPS, len(clips))).round().astype(int):
+        clip = clips[int(index)]
+        difference = difference_of(model, clip.coarse.projection, clip.coarse.path)[clip.frames]
+        seen = clip.fine.projection
+        made = in_holes(seen, model.residual(difference, seen))
+        for picture in zip(seen.base * seen.visible, seen.base, made, clip.fine.truth, strict=True):
+            rows.append(torch.stack(picture))
+    write_sheet(path, rows)
 
 
-def _hole_error(change: Tensor, wanted: Tensor, holes: Tensor) -> Tensor:
-    """Mean over clips of the logarithm of the mean square error in the holes."""
-    weight = holes.expand_as(wanted)
-    squares = ((change - wanted).square() * weight).sum((1, 2, 3, 4))
+def _log_error(error: Tensor, holes: Tensor) -> Tensor:
+    """Logarithm of the mean square of (N, 3, H, W) in one clip's holes (N, 1, H, W)."""
+    squares = (error.square() * holes).sum()
     # A clip with hardly any hole must not shout.
-    return torch.log(squares / (weight.sum((1, 2, 3, 4)) + 0.01 * wanted[0].numel()) + SOLVED_MSE).mean()
+    return torch.log(squares / (3 * holes.sum() + 0.01 * error.numel()) + SOLVED_MSE)
+
+
+def _edge_error(error: Tensor, holes: Tensor) -> Tensor:
+    """Mean absolute step of the error between neighbours in one clip's holes: blotches cost, flat shifts do not."""
+    across = (error[..., :, 1:] - error[..., :, :-1]).abs() * holes[..., :, 1:]
+    down = (error[..., 1:, :] - error[..., :-1, :]).abs() * holes[..., 1:, :]
+    return (across.sum() + down.sum()) / (6 * holes.sum() + 0.01 * error.numel())

@@ -13,9 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -33,93 +32,90 @@ from ..sampling.chunk_grid import chunk_grid
 from ..sampling.flow_euler import sigma_schedule
 from ..weights.embedded import FOLDER, load_embedded
 from .cli import DEFAULT_CONFIG
-from .clip_files import ClipSet, TrainingClip, project_missing
 from .config import RecipeConfig
-from .evaluate import in_holes, residual_of, score
-from .report import LOW_BLEND
-from .scene_files import render_missing
+from .detail_clips import DetailClip, DetailClips, make_missing
+from .evaluate import difference_of, in_holes, score
+from .picture_tables import LOW_BLEND
 
 FULL_STEPS, FEW_STEPS = 40, 4
 STRENGTHS = (LOW_BLEND, 1.0)
 MOVES = ("pan left", "dolly in", "orbit right")
-FRAMES = 97
+FRAMES, JUDGED_FRAMES = 97, 24
 FILL, FINAL, FEW, FULL, STUDENT = "guided fill", "final", "teacher, few steps", "teacher, full", "student"
 _SEED = 1_000_003
 
 
-def teacher_residual(
+def teacher_difference(
     model: EmbeddedModel, clip: RasterClip, path: CameraPath, steps: int, seed: int = 0
 ) -> Tensor:
-    """(F, 3, h, w), what the chunk-causal model adds to the base in so many steps a chunk."""
-    chunks = chunk_grid((len(path) - 1) // TEMPORAL_STRIDE + 1)
-    seen = model.condition(clip, path, chunks)
-    noise = torch.randn(seen.base_latents.shape, generator=torch.Generator().manual_seed(seed))
+    """(F, 3, h, w), what the chunk-causal model changes in the base in so many steps a chunk, at the raster."""
+    looks = _Looks(model, clip, path)
+    seen = looks.see(looks.chunks)
     parts = chunk_flow_euler.sample(
         lambda latents, timesteps, _: model.velocity(latents, timesteps, seen),
-        noise,
+        torch.cat([_noise(seen, seed)(chunk) for chunk in looks.chunks], dim=2),
         seen.base_latents[:, :, :1],
         sigma_schedule(steps),
-        chunks,
+        looks.chunks,
     )
-    return torch.cat(
-        [model.residual(latents, seen, chunk) for latents, chunk in zip(parts, chunks, strict=True)]
-    )
+    pairs = zip(parts, looks.chunks, strict=True)
+    return torch.cat([model.difference(latents, seen, chunk) for latents, chunk in pairs])
 
 
-def student_residual(
+def student_difference(
     model: EmbeddedModel, clip: RasterClip, path: CameraPath, step_list: Sequence[float], seed: int = 0
 ) -> Tensor:
-    """The same by the streaming model: one chunk after the other, with a carry."""
+    """The same by the streaming model: one chunk after the other, with a carry, from the same noise."""
     looks = _Looks(model, clip, path)
-    first = looks.see(looks.chunks[:1]).base_latents[:, :, :1]
-    channels, _, height, width = first[0].shape
+    first = looks.see(looks.chunks[:1])
     parts = self_forcing.sample(
         EmbeddedStudent(model, looks),
-        self_forcing.chunk_noise((channels, height, width), seed, first.dtype, first.device),
-        first,
+        _noise(first, seed),
+        first.base_latents[:, :, :1],
         [step / 1000 for step in step_list],
         looks.chunks,
     )
-    return torch.cat(
-        [
-            model.residual(latents, looks.see([chunk]), chunk)
-            for latents, chunk in zip(parts, looks.chunks, strict=True)
-        ]
-    )
+    pairs = zip(parts, looks.chunks, strict=True)
+    return torch.cat([model.difference(latents, looks.see([chunk]), chunk) for latents, chunk in pairs])
 
 
 def distance(residual: Tensor, wanted: Tensor, visible: Tensor) -> float:
-    """Root mean square over the holes, sRGB 0..1; residuals (F, 3, h, w), visible (F, 1, h, w)."""
-    holes = 1 - visible[1:]
-    squares = ((residual - wanted)[1:].square() * holes).sum()
+    """Root mean square over the holes, sRGB 0..1; residuals (N, 3, h, w), visible (N, 1, h, w)."""
+    holes = 1 - visible
+    squares = ((residual - wanted).square() * holes).sum()
     return float((squares / (3 * holes.sum()).clamp(min=1)).sqrt())
 
 
 @torch.no_grad()
 def compared(
-    models: dict[str, EmbeddedModel], clips: Sequence[TrainingClip], step_list: Sequence[float]
+    models: dict[str, EmbeddedModel], clips: Sequence[DetailClip], step_list: Sequence[float]
 ) -> Iterator[dict]:
-    """A row for each clip: decibels in the holes by variant and strength, and distances to the teacher in full.
+    """A row for each clip: decibels in the holes by variant and strength, and distances to the teacher in full, over
+    the clip's fine frames.
 
     Args:
         models: "final", "teacher" and "student".
         step_list: the student's timesteps, falling from at most 1000 to 0.
     """
     for number, clip in enumerate(clips):
-        seen, path = clip.projection, clip.path
-        made = {
-            FINAL: residual_of(models["final"], seen, path, number)[0],
-            FEW: teacher_residual(models["teacher"], seen, path, FEW_STEPS, number),
-            FULL: teacher_residual(models["teacher"], seen, path, FULL_STEPS, number),
-            STUDENT: student_residual(models["student"], seen, path, step_list, number),
+        look, seen, truth = (clip.coarse.projection, clip.coarse.path), clip.fine.projection, clip.fine.truth
+        differences = {
+            FINAL: ("final", difference_of(models["final"], *look, number)),
+            FEW: ("teacher", teacher_difference(models["teacher"], *look, FEW_STEPS, number)),
+            FULL: ("teacher", teacher_difference(models["teacher"], *look, FULL_STEPS, number)),
+            STUDENT: ("student", student_difference(models["student"], *look, step_list, number)),
         }
-        ways = {FILL: torch.zeros_like(seen.base), **made}
+        made = {
+            name: models[of].residual(difference[clip.frames], seen)
+            for name, (of, difference) in differences.items()
+        }
+        ways = {FILL: torch.zeros_like(truth), **made}
         holes = {
-            name: [score(in_holes(seen, added, s), clip.truth, seen.visible).holes for s in STRENGTHS]
+            name: [score(in_holes(seen, added, s), truth, seen.visible).holes for s in STRENGTHS]
             for name, added in ways.items()
         }
         far = {name: distance(made[name], made[FULL], seen.visible) for name in (FEW, STUDENT)}
-        yield {"move": clip.move, "holes_db": holes, "to_full": far}
+        yield {"move": clip.coarse.move, "holes_db": holes, "to_full": far}
 
 
 def gate(rows: Sequence[dict]) -> dict:
@@ -140,6 +136,12 @@ def report(rows: Sequence[dict]) -> dict:
         means = known.mean(0).round(2).tolist() if len(known) else [None] * len(STRENGTHS)
         decibels[name] = dict(zip(map(str, STRENGTHS), means, strict=True))
     return {"clips": len(rows), "holes_db": decibels, "student": gate(rows)}
+
+
+def _noise(seen: EmbeddedConditioning, seed: int) -> Callable[[slice], Tensor]:
+    """What teacher and student begin a chunk with: the same, so that what differs is their steps alone."""
+    channels, _, height, width = seen.base_latents[0].shape
+    return self_forcing.chunk_noise((channels, height, width), seed, torch.float32, seen.base_latents.device)
 
 
 class _Looks:
@@ -179,15 +181,18 @@ def main(argv: list[str]) -> int:
         scenes=0,
         frames=FRAMES,
         heldout_scenes=options.scenes,
+        filter_frames=JUDGED_FRAMES,
     )
     try:
         models = {
             name: load_embedded(folder=getattr(options, name)) for name in ("final", "teacher", "student")
         }
-        for line in chain(render_missing(config), project_missing(config)):
+        for line in make_missing(config):
             print(line, flush=True)
-        stored = ClipSet(config, "heldout")
-        clips = [clip for clip in (stored[index] for index in range(len(stored))) if clip.move in MOVES]
+        stored = DetailClips(config, "heldout")
+        clips = [
+            clip for clip in (stored[index] for index in range(len(stored))) if clip.coarse.move in MOVES
+        ]
         rows = []
         for row in compared(models, clips, options.step_list):
             rows.append(row)

@@ -48,9 +48,9 @@ def small_model(codec: LinearCodec) -> EmbeddedModel:
     return model.eval().requires_grad_(False)
 
 
-def raster_clip(frames: int = 9):
-    picture = moving_picture(frames, RASTER[1], RASTER[0])[0].permute(1, 2, 3, 0).numpy()
-    builder = RasterClipBuilder(RASTER)
+def raster_clip(frames: int = 9, size: tuple[int, int] = RASTER):
+    picture = moving_picture(frames, size[1], size[0])[0].permute(1, 2, 3, 0).numpy()
+    builder = RasterClipBuilder(size)
     for index, base in enumerate(picture):
         visible = np.ones(base.shape[:2], np.float32)
         visible[:, : 3 * index] = 0
@@ -99,7 +99,11 @@ def test_an_untrained_model_changes_nothing(codec):
         inputs.base_latents[:, :, :1],
         sigma_schedule(1),
     )
-    assert model.residual(latents, inputs, inputs.latents).abs().max() < 1e-4
+    difference = model.difference(latents, inputs, inputs.latents)
+    assert difference.shape == (9, 3, RASTER[1], RASTER[0]) and difference.abs().max() < 1e-4
+    closer = raster_clip(size=(2 * RASTER[0], 2 * RASTER[1]))
+    residual = model.residual(difference, closer)
+    assert residual.shape == (9, 3, 2 * RASTER[1], 2 * RASTER[0]) and residual.abs().max() < 1e-4
 
 
 def test_another_number_of_frames_than_the_cameras_is_refused(codec):

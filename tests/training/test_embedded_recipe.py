@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The embedded model's recipe at toy size: data, codec, network, resume, figures."""
+"""The embedded model's recipe at toy size: clips, codec, network, resume, tables of pictures, gates, export."""
 
 import csv
 import dataclasses
@@ -10,60 +10,47 @@ import pytest
 import torch
 
 from backend.models.vae import LinearCodec
-from backend.training import camera_only, camera_study, cli, precision, scene_files
-from backend.training.augment import mirrored
+from backend.training import cli, picture_tables, precision, scene_files, student_gate
 from backend.training.checkpoint import TrainingState
-from backend.training.clip_files import ClipSet, project_missing
 from backend.training.config import RecipeConfig
-from backend.training.fit_codec import fit_codec
-from backend.training.report import heldout_report
-from backend.training.residual_flow import new_model, train, trained_model
-from backend.training.scene_files import render_missing
-from backend.weights.embedded import FOLDER, load_embedded
-
-TOY = {
-    "folder": "run",
-    "seed": 5,
-    "scenes": 2,
-    "moves_per_scene": 2,
-    "frames": 9,
-    "raster": [32, 16],
-    "heldout_scenes": 1,
-    "heldout_raster": [32, 16],
-    "hidden_size": 32,
-    "blocks": 4,
-    "mlp_ratio": 1.0,
-    "filter_width": 4,
-    "steps": 6,
-    "batch_clips": 2,
-    "learning_rate": 0.001,
-    "weight_decay": 0.01,
-    "ema": 0.9,
-    "clip_norm": 1.0,
-    "filter_frames": 3,
-    "one_step_share": 0.5,
-    "evaluate_every": 3,
-}
+from backend.training.detail_clips import DetailClips, augmented, make_missing, with_one_frame
+from backend.training.fit_codec import codec_psnr, fit_codec
+from backend.training.residual_flow import train, trained_model, untrained_model
+from backend.weights.embedded import load_embedded
+from tests.training.toy_recipe import TOY, elsewhere
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> RecipeConfig:
-    """With data and codec in place."""
+    """With clips in place."""
     folder = tmp_path_factory.mktemp("recipe")
     (folder / "toy.json").write_text(json.dumps(TOY))
     made = RecipeConfig.load(folder / "toy.json")
-    list(render_missing(made))
-    list(project_missing(made))
-    fit_codec(made)
+    list(make_missing(made))
     return made
 
 
-def elsewhere(config: RecipeConfig, tmp_path) -> RecipeConfig:
-    """The same run with the same data, but checkpoints of its own."""
-    tmp_path.mkdir(exist_ok=True)
-    for name in ("train", "heldout", "codec.safetensors"):
-        (tmp_path / name).symlink_to(f"{config.folder}/{name}")
-    return dataclasses.replace(config, folder=str(tmp_path))
+def test_fine_frames_are_the_coarse_ones_at_twice_the_size_also_when_changed(config):
+    clip = DetailClips(config, "train")[0]
+    for seed in range(4):
+        changed = augmented(clip, torch.Generator().manual_seed(seed))
+        coarse, fine = changed.coarse, changed.fine
+        halved = torch.nn.functional.avg_pool2d(fine.projection.base, 2)
+        assert (halved - coarse.projection.base[clip.frames]).abs().max() < 0.01
+        halved = torch.nn.functional.avg_pool2d(fine.truth, 2)
+        assert (halved - coarse.truth[clip.frames]).abs().mean() < 0.02
+        assert fine.projection.unit_m == coarse.projection.unit_m
+
+
+def test_a_batch_has_one_fine_frame_of_each_clip_with_its_number(config):
+    clips, drawn = DetailClips(config, "train"), set()
+    for seed in range(12):
+        clip = with_one_frame(clips[1], torch.Generator().manual_seed(seed))
+        number = clips[1].frames.tolist().index(int(clip.frames))
+        assert torch.equal(clip.fine.truth[0], clips[1].fine.truth[number])
+        assert torch.equal(clip.fine.projection.nearness[0], clips[1].fine.projection.nearness[number])
+        drawn.add(number)
+    assert len(drawn) == TOY["filter_frames"]
 
 
 def test_a_stopped_run_goes_on_exactly_where_it_was(config, tmp_path):
@@ -72,10 +59,7 @@ def test_a_stopped_run_goes_on_exactly_where_it_was(config, tmp_path):
     list(train(whole))
     list(train(halves, until_step=3))
     list(train(halves))
-    states = []
-    for run in (whole, halves):
-        model = trained_model(run)
-        states.append(dict(model.named_parameters()))
+    states = [dict(trained_model(run).named_parameters()) for run in (whole, halves)]
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]), f"{name} differs after a resumed run"
     tables = [list(csv.DictReader((tmp_path / name / "losses.csv").open())) for name in ("whole", "halves")]
@@ -84,54 +68,10 @@ def test_a_stopped_run_goes_on_exactly_where_it_was(config, tmp_path):
     assert tables[0] == tables[1], "the next ten losses, digit for digit"
     rows = (tmp_path / "whole" / "curve.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "10", "13"]
-
-
-def test_the_camera_only_recipe_goes_on_too(config, tmp_path):
-    short = dataclasses.replace(config, steps=4, evaluate_every=4)
-    whole, halves = (elsewhere(short, tmp_path / name) for name in ("whole", "halves"))
-    list(camera_only.train(whole))
-    list(camera_only.train(halves, until_step=2))
-    assert not (tmp_path / "halves" / camera_only.WEIGHTS).exists()
-    list(camera_only.train(halves))
-    written = [(tmp_path / name / camera_only.WEIGHTS).read_bytes() for name in ("whole", "halves")]
-    assert written[0] == written[1]
-    model = camera_only.CameraOnlyModel(config.hidden_size, config.blocks, config.mlp_ratio)
-    assert model.stage1.config.in_channels == 2 * 128, "noisy latents and the first frame's, no geometry"
-
-
-def test_the_camera_study_tells_a_model_that_knows_its_camera_from_one_that_does_not(config, tmp_path):
-    run = dataclasses.replace(elsewhere(config, tmp_path), steps=2, evaluate_every=2)
-    with pytest.raises(FileNotFoundError, match="train camera-only first"):
-        list(camera_study.study(run))
-    list(camera_only.train(run, until_step=1))
-    lines = list(camera_study.study(run))
-    assert "step 1 of 2" in lines[0] and "chance is 17%" in lines[0]
-    rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines if line.startswith("| ")}
-    truth, still = (
-        [float(cell.strip(" %")) for cell in rows[name]] for name in ("truth", "first frame, repeated")
-    )
-    assert truth[2] == 100 and still[0] == 0 and still[2] < 50, "flow cosine, gain, share of own paths"
-    assert (tmp_path / "camera_sheet.jpg").exists()
-
-
-def test_a_model_that_cannot_look_at_its_camera_explains_all_moves_alike(config):
-    clips = ClipSet(config, "heldout")
-    scene = [clips[index] for index in range(len(clips))]
-    torch.manual_seed(0)
-    model, codec = (
-        camera_only.camera_only_model(config),
-        LinearCodec.load(camera_only.CODEC_FOLDER / "codec.safetensors"),
-    )
-    blind = camera_study.explained(model, codec, scene, 1.0)
-    torch.testing.assert_close(
-        blind, blind[:, :1].expand_as(blind), msg="untrained: the camera's projections are 0"
-    )
-    torch.nn.init.normal_(model.stage1.final_layer.linear.weight, std=0.1)
-    for block in model.stage1.blocks:
-        torch.nn.init.normal_(block.attn.out_proj_cam.weight, std=0.1)
-    seeing = camera_study.explained(model, codec, scene, 1.0)
-    assert (seeing.amax(1) > 1.00001 * seeing.amin(1)).all()
-    assert camera_study.own_best(1 - torch.eye(6)[None]) == 1
+    assert [path.name for path in sorted((tmp_path / "whole").glob("*.png"))] == [
+        "sheet_000010.png",
+        "sheet_000013.png",
+    ]
 
 
 def test_four_clips_are_learnt(config, tmp_path):
@@ -140,54 +80,74 @@ def test_four_clips_are_learnt(config, tmp_path):
     run = dataclasses.replace(
         elsewhere(config, tmp_path), steps=50, evaluate_every=50, batch_clips=4, learning_rate=5e-3
     )
-    # The codec of so few clips has units of its own, in which the latents' error outweighs the pictures'.
-    (tmp_path / "codec.safetensors").unlink()
-    (tmp_path / "codec.safetensors").symlink_to(FOLDER / "codec.safetensors")
     list(train(run))
     losses = [float(row["loss"]) for row in csv.DictReader((tmp_path / "losses.csv").open())]
     assert np.mean(losses[-5:]) < losses[0] - 1.5 * np.log(1.5), losses
 
 
-def test_a_mirrored_clip_is_the_mirrored_scene(config):
-    """The mirrored path moves points to mirrored pixels."""
-    clip = ClipSet(config, "train")[1]
-    flipped = mirrored(clip)
-    world = np.array([0.3, 0.2, 2.0])
-    sample = len(clip.path) - 1
-
-    def pixel(path, point):
-        local = np.linalg.inv(path.c2w[sample]) @ [*point, 1]
-        fx, fy, cx, cy = path.intrinsics[sample]
-        return np.array([fx * local[0] / local[2] + cx, fy * local[1] / local[2] + cy])
-
-    seen = clip.path.c2w[0] @ [*world, 1]
-    before = pixel(clip.path, seen[:3])
-    after = pixel(flipped.path, (flipped.path.c2w[0] @ [-world[0], world[1], world[2], 1])[:3])
-    np.testing.assert_allclose(after, [clip.path.image_size[0] - before[0], before[1]], atol=1e-6)
-    assert torch.equal(flipped.truth, clip.truth.flip(-1))
-    assert torch.equal(mirrored(flipped).projection.base, clip.projection.base)
-
-
-def test_the_same_seed_gives_the_same_data(config, tmp_path):
-    again = dataclasses.replace(config, folder=str(tmp_path), scenes=1, heldout_scenes=0)
-    list(render_missing(again))
-    list(project_missing(again))
-    for name in ("truth", "path"):
-        first, second = (getattr(ClipSet(run, "train")[0], name) for run in (config, again))
-        assert torch.equal(first, second) if name == "truth" else first == second
-
-
-def test_the_report_of_an_untrained_network_shows_no_gain(config, tmp_path):
+def test_a_run_has_the_codec_that_ships_or_one_of_its_own(config, tmp_path):
     run = elsewhere(config, tmp_path)
-    untrained = new_model(run, LinearCodec.load(tmp_path / "codec.safetensors"))
-    TrainingState(untrained, run).save(tmp_path / "checkpoint.safetensors")
-    list(heldout_report(run, trained_model(run)))
-    card = json.loads((tmp_path / "card.json").read_text())
-    assert card["gate"]["holes_gain_db"] == pytest.approx(0, abs=0.02)
-    assert not card["gate"]["passed"]
-    assert card["default_blend"] == 0.25, "what changes nothing does no harm"
-    assert card["table"]["guided fill"]["whole"] > card["table"]["repeat first frame"]["whole"]
-    assert list(tmp_path.glob("sheet_*.png"))
+    ships = untrained_model(run).codec
+    assert torch.equal(ships.temporal_basis, load_embedded().codec.temporal_basis)
+    fitted = fit_codec(run)
+    assert torch.equal(untrained_model(run).codec.temporal_basis, fitted.temporal_basis)
+    assert codec_psnr(run, fitted) > 20 > codec_psnr(run, LinearCodec())
+
+
+def test_the_table_of_pictures_puts_the_fill_above_the_first_frame_also_graded_and_painted(tmp_path):
+    def nothing(example, first):
+        return lambda frames, strength: {number: frame.base for number, frame in frames.items()}
+
+    scene = [e for e in picture_tables.generated_scene(0, (96, 48)) if e.move in ("dolly out", "pan left")]
+    rows = picture_tables.compared(scene, nothing, tmp_path)
+    table = picture_tables.summary(rows)
+    assert table["clips"] == 2
+    assert table["rendered"]["table"]["guided fill"]["own_move"] == 1
+    assert table["gate"]["holes_gain_db"] == 0 and not table["gate"]["passed"]
+    assert table["default_blend"] == 0.25, "what changes nothing does no harm"
+    for style in picture_tables.STYLES:
+        holes = {method: figures["holes"] for method, figures in table[style]["table"].items()}
+        assert holes["guided fill"] > holes["repeat first frame"] + 3
+        assert holes["network"] == holes["guided fill"], "it changed nothing"
+    assert table["rendered"]["table"] != table["graded"]["table"] != table["painted"]["table"]
+    assert len(list(tmp_path.glob("00_dolly_out_*.png"))) == len(picture_tables.STYLES)
+
+
+def test_a_student_counts_where_it_is_nearer_than_the_teachers_few_steps_in_mean_and_worst_tenth():
+    def rows(student, few):
+        names = student_gate.STUDENT, student_gate.FEW
+        return [{"to_full": dict(zip(names, pair, strict=True))} for pair in zip(student, few, strict=True)]
+
+    near, far = np.full(20, 0.01), np.full(20, 0.02)
+    spread = np.where(np.arange(20) < 17, 0.001, 0.05)
+    assert student_gate.gate(rows(near, far))["passed"]
+    assert not student_gate.gate(rows(far, near))["passed"]
+    assert spread.mean() < far.mean() and not student_gate.gate(rows(spread, far))["passed"]
+
+
+def test_the_gate_asks_for_more_in_the_holes_and_no_move_that_loses():
+    def rows(gains):
+        about = [{"style": "rendered", "scene": n, "move": move} for n in range(2) for move in gains]
+        base = [{**row, "method": picture_tables.FILL, "holes": 30.0} for row in about]
+        return base + [{**r, "method": picture_tables.NETWORK, "holes": 30 + gains[r["move"]]} for r in about]
+
+    assert picture_tables.gate(rows({"pan left": 0.8, "dolly in": 0.9}))["passed"]
+    assert not picture_tables.gate(rows({"pan left": 0.6, "dolly in": 0.7}))["passed"], "too little"
+    assert not picture_tables.gate(rows({"pan left": 2.9, "dolly in": -0.1}))["passed"], "one move loses"
+
+
+def test_the_weights_that_ship_are_no_student_in_one_step(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(student_gate, "FULL_STEPS", 8)
+    longer = dataclasses.replace(config, folder=str(tmp_path), scenes=0, frames=49)
+    list(make_missing(longer))
+    clip, ships = DetailClips(longer, "heldout")[4], load_embedded()
+    models = dict.fromkeys(("final", "teacher", "student"), ships)
+    rows = list(student_gate.compared(models, [clip], (1000, 0)))
+    far = rows[0]["to_full"]
+    assert 0 < far[student_gate.FEW] < far[student_gate.STUDENT]
+    result = student_gate.report(rows)
+    assert not result["student"]["passed"] and result["clips"] == 1
+    assert result["holes_db"]["guided fill"]["1.0"] != result["holes_db"]["student"]["1.0"]
 
 
 def test_what_4_bits_cost_is_told_beside_the_model_that_ships(config, tmp_path, monkeypatch):
@@ -211,25 +171,17 @@ def one_move(*of):
     return scene, rays, {"dolly in": paths["dolly in"]}
 
 
-def test_export_writes_the_weights_with_the_strength_that_the_card_allows(config, tmp_path, monkeypatch):
-    run = elsewhere(config, tmp_path / "run")
-    untrained = new_model(run, LinearCodec.load(tmp_path / "run" / "codec.safetensors"))
-    TrainingState(untrained, run).save(tmp_path / "run" / "checkpoint.safetensors")
-    monkeypatch.setattr(cli, "FOLDER", tmp_path / "weights")
-    record = {**TOY, "folder": str(tmp_path / "run")}
-    (tmp_path / "toy.json").write_text(json.dumps(record))
+def test_export_writes_the_weights_with_the_strength_that_the_card_allows(
+    config, tmp_path, monkeypatch, capsys
+):
+    run, weights = elsewhere(config, tmp_path / "run"), tmp_path / "weights"
+    TrainingState(untrained_model(run), run).save(tmp_path / "run" / "checkpoint.safetensors")
+    (tmp_path / "toy.json").write_text(json.dumps({**TOY, "folder": str(tmp_path / "run")}))
     arguments = ["--config", str(tmp_path / "toy.json")]
-    assert cli.main(["export", *arguments]) == 1  # no card yet
-    assert cli.main(["card", *arguments]) == cli.main(["export", *arguments]) == 0
-    card = json.loads((tmp_path / "run" / "card.json").read_text())
-    assert load_embedded(folder=tmp_path / "weights").config.default_blend == card["default_blend"]
-
-
-def test_wrong_settings_are_a_sentence(tmp_path, capsys):
-    wrong = {**TOY, "frames": 10}
-    (tmp_path / "toy.json").write_text(json.dumps(wrong))
-    assert cli.main(["network", "--config", str(tmp_path / "toy.json")]) == 1
-    assert "frames must be 8k + 1, not 10" in capsys.readouterr().err
-    (tmp_path / "toy.json").write_text(json.dumps({**TOY, "stepz": 3}))
-    assert cli.main(["network", "--config", str(tmp_path / "toy.json")]) == 1
-    assert "stepz" in capsys.readouterr().err
+    assert cli.main(["export", *arguments, "--to", str(weights)]) == 1
+    assert "run card first" in capsys.readouterr().err
+    scenes = picture_tables.generated_scenes(1, (64, 32))
+    monkeypatch.setattr(picture_tables, "generated_scenes", lambda: scenes)
+    assert cli.main(["card", *arguments]) == cli.main(["export", *arguments, "--to", str(weights)]) == 0
+    card = json.loads((tmp_path / "run" / "card" / "table.json").read_text())
+    assert load_embedded(folder=weights).config.default_blend == card["default_blend"]

@@ -28,8 +28,8 @@ def composite(
 
     Args:
         base: (H, W, 3) float32, sRGB 0..1, the projected frame with filled holes.
-        residual: (3, h, w) float32, change of the base at the network's raster.
-        raster_sky: (1, h, w) float32, share of sky in the raster's pixels.
+        residual: (3, h, w) float32, change of the base at the filter's size.
+        raster_sky: (1, h, w) float32, share of sky in those pixels.
         visible: (H, W) float32, share of the pixel that the first frame shows.
         is_sky: (H, W) bool.
         strength: how much of the residual to add, 0..1.

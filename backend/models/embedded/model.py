@@ -21,6 +21,7 @@ from ...protocol.camera_path import CameraPath
 from ..stage1 import Carry, Conditioning, Stage1Config, Stage1Transformer
 from ..vae import LinearCodec
 from ..vae.linear_codec import CHANNELS, PATCH, STEP
+from .composite import away_from_sky_line
 from .pixel_filter import PixelFilter
 from .raster_clip import RasterClip
 
@@ -28,7 +29,6 @@ from .raster_clip import RasterClip
 IN_CHANNELS = 3 * CHANNELS + 2 * STEP
 NULL_TEXT_CHANNELS = 8
 PROJECTION_SCALE = 2
-_FRAMES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,9 @@ class EmbeddedModel(nn.Module):
     """Codec, stage 1 and pixel filter.
 
     The network looks at a small projection of the clip (`condition`), says what to change in it (`velocity`, for
-    one of the samplers), and `residual` turns the sampled latents into a change of the pixels, which is composited
-    into the clip at its full size. All of this works for a whole clip and, with a carry, chunk by chunk.
+    one of the samplers), `difference` decodes the sampled latents, and `residual` makes of it a change of finer
+    pixels, which is composited into the clip at its full size. All of this works for a whole clip and, with a carry,
+    chunk by chunk.
     """
 
     def __init__(self, config: EmbeddedConfig) -> None:
@@ -195,27 +196,30 @@ class EmbeddedModel(nn.Module):
         sigma = (timesteps / 1000).unsqueeze(-1).unsqueeze(-1).clamp(min=1e-3)
         return (noisy - clean) / sigma
 
-    def residual(self, latents: Tensor, conditioning: EmbeddedConditioning, chunk: slice) -> Tensor:
-        """(F, 3, h, w), what to add to the base in its holes, from the sampled latents of a chunk."""
-        clip = conditioning.clip
-        first_latent, first_frame = conditioning.latents.start, pixel_frames(conditioning.latents).start
-        base = conditioning.base_latents[:, :, chunk.start - first_latent : chunk.stop - first_latent]
-        begun = () if chunk.start else None
-        difference, _ = self.codec.decode_difference_next(latents - base, begun)
-        difference, frames = difference[0].transpose(0, 1), pixel_frames(chunk)
-        parts = []
-        for start in range(0, len(difference), _FRAMES_AT_ONCE):
-            own = slice(start, start + _FRAMES_AT_ONCE)
-            first = frames.start - first_frame + start
-            seen = slice(first, first + len(difference[own]))
-            images = (clip.base[seen], clip.guide[seen], clip.visible[seen], clip.nearness[seen])
-            parts.append(self.filter(difference[own], *images))
-        return torch.cat(parts)
+    def difference(self, latents: Tensor, conditioning: EmbeddedConditioning, chunk: slice) -> Tensor:
+        """(F, 3, h, w), what the sampled latents of a chunk change in the base, at the raster."""
+        first = conditioning.latents.start
+        base = conditioning.base_latents[:, :, chunk.start - first : chunk.stop - first]
+        decoded, _ = self.codec.decode_difference_next(latents - base, () if chunk.start else None)
+        return decoded[0].transpose(0, 1)
+
+    def residual(self, difference: Tensor, closer: RasterClip) -> Tensor:
+        """(N, 3, H, W), what to add to the base in its holes: the difference carried to the size of `closer` and
+        filtered there, nothing at the sky line.
+
+        Args:
+            difference: (N, 3, h, w), of single frames.
+            closer: these frames at `projection_size`.
+        """
+        size = closer.base.shape[-2:]
+        enlarged = functional.interpolate(difference, size=size, mode="bilinear", align_corners=False)
+        filtered = self.filter(enlarged, closer.base, closer.guide, closer.visible, closer.nearness)
+        return filtered * away_from_sky_line(closer.sky)
 
 
 def projection_size(raster: tuple[int, int]) -> tuple[int, int]:
     """(width, height) at which clips are projected for the network, then averaged to the raster, so that edges
-    come out smooth."""
+    come out smooth; and at which the pixel filter works."""
     return (PROJECTION_SCALE * raster[0], PROJECTION_SCALE * raster[1])
 
 

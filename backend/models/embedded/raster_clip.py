@@ -53,16 +53,16 @@ class RasterClip:
 
 
 class RasterClipBuilder:
-    """Collects projected frames of any size, from the clip's first one on; a frame may be forgotten after `add`.
+    """Collects projected frames of any size, in their order; a frame may be forgotten after `add`.
 
     Args:
         size: (width, height) of the raster in pixels, multiples of 8.
+        unit_m: the clip's, for frames that do not begin it.
     """
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        self._size = size
+    def __init__(self, size: tuple[int, int], unit_m: float | None = None) -> None:
+        self._size, self._unit_m = size, unit_m
         self._frames: list[tuple[Tensor, ...]] = []
-        self._unit_m: float | None = None
 
     def add(
         self,
