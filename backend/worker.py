@@ -66,7 +66,7 @@ class ModelShelf:
         from .pipeline import load_models
 
         if preset.model == "embedded":
-            wanted = preset.model, preset.network_blend > 0
+            wanted = preset.model, preset.network_blend > 0, preset.variant
         else:
             wanted = preset.model, preset.variant, preset.refiner, preset.precision, *self._adapters(preset)
         if wanted not in self._models:

@@ -49,7 +49,7 @@ class EmbeddedModels:
         if preset.network_blend == 0:
             return cls(None, {}, device)
         try:
-            return cls(load_embedded(device), file_hashes(), device)
+            return cls(load_embedded(device, variant=preset.variant), file_hashes(preset.variant), device)
         except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
             why = " ".join(str(error).split())
             raise ProtocolError(

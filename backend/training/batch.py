@@ -22,6 +22,8 @@ class Batch:
         text: (B,1,L,C_caption) text encoder states.
         text_mask: (B,L), 1 for tokens that count.
         snapshots: (B,N,C,T,H,W), states of a teacher's trajectories at N noise levels, the last one clean.
+        channels: (B,C_more,T,H,W), what the model reads behind the noisy latents.
+        weights: (B,1,T,H,W), how much the error of a cell counts; 1 without.
     """
 
     latents: Tensor
@@ -30,6 +32,8 @@ class Batch:
     text: Tensor
     text_mask: Tensor
     snapshots: Tensor | None = None
+    channels: Tensor | None = None
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -38,6 +42,14 @@ class Batch:
     def frames(self) -> int:
         """Latent frames."""
         return self.latents.shape[2]
+
+    def inputs(self, noisy: Tensor, frames: slice = slice(None)) -> Tensor:
+        """What the model reads for noisy latents (B,C,t,H,W) of these frames."""
+        return noisy if self.channels is None else torch.cat([noisy, self.channels[:, :, frames]], dim=1)
+
+    def weighed(self, squares: Tensor, frames: slice = slice(None)) -> Tensor:
+        """Squared errors (B,C,t,H,W) of these frames, as they count."""
+        return squares if self.weights is None else squares * self.weights[:, :, frames]
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, without what is not there."""

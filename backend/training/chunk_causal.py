@@ -27,12 +27,14 @@ class ChunkCausalSettings:
         mixture: how the levels of chunks stand to each other.
         first_frame_share: of the clips, those whose first frame is given.
         sample_steps: of each chunk, for figures and sheets.
+        sigma_floor: see FlowMatchingSettings.
     """
 
     shift: float = 9.95
     mixture: Mixture = field(default_factory=Mixture)
     first_frame_share: float = 0.9
     sample_steps: int = 20
+    sigma_floor: float = 0.0
 
 
 class ChunkCausal:
@@ -56,7 +58,7 @@ class ChunkCausal:
         level = mixed_levels(len(batch), chunks, self._settings.mixture, generator)
         given = torch.rand(len(batch), generator=generator) < self._settings.first_frame_share
         drawn = noised(batch.latents, shifted(level, self._settings.shift), given, generator)
-        return flow_loss(self.trained, batch, drawn, chunks, self._context)
+        return flow_loss(self.trained, batch, drawn, chunks, self._context, self._settings.sigma_floor)
 
     def sample(self, model: Stage1Transformer, batch: Batch, generator: Generator) -> Tensor:
         sigmas = flow_euler.sigma_schedule(self._settings.sample_steps)

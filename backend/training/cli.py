@@ -23,8 +23,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
-from ..weights.embedded import FOLDER, load_embedded, save_embedded
+from ..weights.embedded import FOLDER, add_variant, load_embedded, save_embedded
 from .clip_files import project_missing
 from .config import RecipeConfig
 from .detail_clips import make_missing
@@ -49,6 +50,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--until", type=int, metavar="STEP", help="of training: stop after this many steps")
     parser.add_argument(
         "--to", type=Path, default=FOLDER, metavar="DIR", help="of export: where the weights go"
+    )
+    parser.add_argument(
+        "--variant",
+        nargs=2,
+        metavar=("NAME", "FILE"),
+        help="of export: only give chunk_causal or streaming a network of its own, the result of a recipe of stage 1",
     )
     parser.add_argument("--device", default="cpu", help="of a recipe of stage 1: cpu (the default) or cuda")
     arguments = parser.parse_args(argv)
@@ -148,6 +155,15 @@ def _precision(config: RecipeConfig, _: argparse.Namespace) -> Iterator[str]:
 
 
 def _export(config: RecipeConfig, arguments: argparse.Namespace) -> Iterator[str]:
+    if arguments.variant:
+        variant, file = arguments.variant
+        if variant not in ("chunk_causal", "streaming"):
+            raise ValueError(
+                f"there is no variant {variant} with a network of its own; name chunk_causal or streaming."
+            )
+        add_variant(load_file(file), variant, arguments.to)
+        yield f"{variant} has a network of its own in {arguments.to}"
+        return
     card = Path(config.folder) / CARD / "table.json"
     if not card.exists():
         raise FileNotFoundError(f"there is no {card}, which decides the network's strength; run card first.")

@@ -24,11 +24,14 @@ class FlowMatchingSettings:
         shift: of the noise levels; the released model was trained with 9.95 and is sampled with 9.8.
         first_frame_share: of the clips, those whose first frame is given.
         sample_steps: of the sampler, for figures and sheets.
+        sigma_floor: noise level below which the error of the clean latents counts instead of the velocity's, for models
+            that say these; 0 for the velocity's at all levels.
     """
 
     shift: float = 9.95
     first_frame_share: float = 1.0
     sample_steps: int = 20
+    sigma_floor: float = 0.0
 
 
 class FlowMatching:
@@ -49,7 +52,8 @@ class FlowMatching:
 
     def _loss(self, batch: Batch, generator: Generator) -> Tensor:
         level = one_level(len(batch), batch.frames, generator)
-        return flow_loss(self.trained, batch, self._drawn(batch, level, generator), (), self._context)
+        drawn = self._drawn(batch, level, generator)
+        return flow_loss(self.trained, batch, drawn, (), self._context, self._settings.sigma_floor)
 
     def _drawn(self, batch: Batch, level: Tensor, generator: Generator) -> Noised:
         given = torch.rand(len(batch), generator=generator) < self._settings.first_frame_share
@@ -70,8 +74,11 @@ def flow_loss(
     drawn: Noised,
     chunks: tuple = (),
     context: ContextGroup | None = None,
+    sigma_floor: float = 0.0,
 ) -> Tensor:
-    """Mean square error of the velocity over the frames that are not given."""
+    """Mean square error of the velocity over the frames that are not given; settings as of the recipe."""
     predicted, own = velocity(model, drawn.latents, drawn.timesteps, batch, chunks, context)
-    squares = (predicted - (drawn.noise - batch.latents)[:, :, own]).square()
-    return mean_over_frames(squares, drawn.sigma > 0, own, context)
+    error = predicted - (drawn.noise - batch.latents)[:, :, own]
+    if sigma_floor:
+        error = error * (drawn.sigma / sigma_floor).clamp(max=1)[:, None, own, None, None]
+    return mean_over_frames(batch.weighed(error.square(), own), drawn.sigma > 0, own, context)

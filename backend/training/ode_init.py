@@ -65,7 +65,7 @@ class OdeInit:
         sigma = (timesteps / 1000)[:, None, own, None, None]
         clean = states[:, :, own] - sigma * predicted
         squares = (clean - batch.snapshots[:, -1, :, own]).square()
-        return mean_over_frames(squares, timesteps > 0, own, self._context)
+        return mean_over_frames(batch.weighed(squares, own), timesteps > 0, own, self._context)
 
     def sample(self, model: Stage1Transformer, batch: Batch, generator: Generator) -> Tensor:
         """The student's few steps, one chunk after the other, each seeing all chunks before it."""

@@ -25,7 +25,7 @@ def velocity(
     Args:
         noisy: (B,C,T,H,W), the whole clip in every process.
         timesteps: (B,1,T).
-        batch: camera and prompt.
+        batch: camera, prompt, and what else the model reads.
         chunks: slices of T; none for one chunk.
         context: the processes that share the frames.
     """
@@ -33,7 +33,7 @@ def velocity(
     own = slice(0, noisy.shape[2]) if share is None else share.own
     starts = (0,) if share is not None or not chunks else tuple(chunk.start for chunk in chunks)
     out = model(
-        noisy[:, :, own],
+        batch.inputs(noisy[:, :, own], own),
         timesteps[..., own],
         batch.text,
         batch.text_mask,

@@ -18,11 +18,11 @@ class RenderedLatents:
     """See ClipSource.
 
     Args:
-        folder: of one part of the data, with `clips/*.safetensors` in it.
+        folder: of clips, `*.safetensors`.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._clips = ClipFolder(folder / "clips")
+        self._clips = ClipFolder(folder)
         self._codec = LinearCodec.load(CODEC_FOLDER / "codec.safetensors")
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ Self forcing (Huang et al. 2025) with the loss of distribution matching distilla
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor, nn
@@ -17,6 +17,7 @@ from ..models.stage1 import CarryPlan, Stage1Transformer
 from ..sampling import self_forcing
 from ..sampling.chunk_grid import chunk_grid
 from .batch import Batch
+from .flow_matching import flow_loss
 from .noise import Noised, noised, shifted
 from .ode_init import checked_step_list
 from .prediction import mean_over_frames, velocity
@@ -37,6 +38,7 @@ class SelfForcingSettings:
         critic_rate_scale: the critic's learning rate as a share of the generator's.
         score_shift, lowest_timestep, highest_timestep: of the noise levels at which the scores are compared.
         real_guidance: classifier-free guidance scale of the real score.
+        sigma_floor: of the critic's loss, see FlowMatchingSettings.
     """
 
     real_score: str
@@ -49,6 +51,7 @@ class SelfForcingSettings:
     lowest_timestep: float = 20.0
     highest_timestep: float = 980.0
     real_guidance: float = 3.0
+    sigma_floor: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step_list", checked_step_list(self.step_list))
@@ -126,8 +129,8 @@ class SelfForcing:
         with torch.no_grad():
             made = self.rollout(batch, generator)
         drawn = self._drawn(made, generator)
-        predicted, own = velocity(self.trained["critic"], drawn.latents, drawn.timesteps, batch)
-        return mean_over_frames((predicted - (drawn.noise - made)).square(), drawn.sigma > 0, own, None)
+        student = replace(batch, latents=made)
+        return flow_loss(self.trained["critic"], student, drawn, sigma_floor=self._settings.sigma_floor)
 
     def _generator_loss(self, batch: Batch, generator: Generator) -> Tensor:
         """Half a square whose gradient is the difference of the scores, over the real score's mean distance."""
@@ -138,7 +141,8 @@ class SelfForcing:
             real = self._guided(drawn, batch)
             distance = (made - real)[:, :, 1:].abs().mean(dim=(1, 2, 3, 4), keepdim=True).clamp(min=1e-6)
             target = made - (fake - real) / distance
-        return 0.5 * mean_over_frames((made - target).square(), drawn.sigma > 0, slice(None), None)
+        squares = batch.weighed((made - target).square())
+        return 0.5 * mean_over_frames(squares, drawn.sigma > 0, slice(None), None)
 
     def _drawn(self, made: Tensor, generator: Generator) -> Noised:
         settings = self._settings
@@ -158,9 +162,7 @@ class SelfForcing:
             return with_text
         no_text = (part.to(batch.text).expand(len(batch), *part.shape[1:]) for part in self._no_text)
         text, mask = no_text
-        without = self._clean(
-            self._real, drawn, Batch(batch.latents, batch.camera, batch.plucker, text, mask)
-        )
+        without = self._clean(self._real, drawn, replace(batch, text=text, text_mask=mask))
         return without + scale * (with_text - without)
 
     def _plan(self, chunks: list[slice]) -> CarryPlan:

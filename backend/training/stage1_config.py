@@ -22,11 +22,13 @@ class ModelSettings:
     Attributes:
         checkpoint: file or folder of the weights to start from, relative to the configuration; "" for random ones.
         architecture: fields of `Stage1Config` that differ from the released model's; with a checkpoint, which has the
-            sizes, only its switches.
+            sizes, only its switches. Of the embedded network, fields of `EmbeddedConfig`.
+        embedded: train the embedded network, whose data are `train clips`.
     """
 
     checkpoint: str = ""
     architecture: dict[str, Any] = field(default_factory=dict)
+    embedded: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Stage1Run:
 
     Attributes:
         folder: of checkpoints, tables, sheets and weights; relative to the configuration.
-        data: a dataset of `python -m backend data`, or a folder of rendered clips with the parts `train` and
-            `heldout`; relative to the configuration.
+        data: a dataset of `python -m backend data`, or a folder of rendered clips (of the embedded network: `train
+            clips`) with the parts `train` and `heldout`; relative to the configuration.
         heldout: another dataset whose clips are looked at and not trained on; "" to hold out the first clips of data.
         weights: folder with the text encoder, relative to the configuration, for datasets; "" where the model reads no
             captions, but the one constant token of the embedded model.
@@ -117,7 +119,7 @@ class Stage1Run:
                 made[name] = str((path.parent / made[name]).resolve())
         if config.model.checkpoint:
             checkpoint = str((path.parent / config.model.checkpoint).resolve())
-            made["model"] = ModelSettings(checkpoint, config.model.architecture)
+            made["model"] = replace(config.model, checkpoint=checkpoint)
         return cls(**made)
 
 

@@ -11,6 +11,7 @@ from ..data.shards import INFO_NAME, ShardReader
 from ..protocol import atomic
 from ..protocol.records import from_record
 from .batch import ClipSource
+from .embedded_clips import EmbeddedClips
 from .prompts import ClipPrompts
 from .rendered_latents import RenderedLatents
 from .shard_clips import DataRecord, ShardClips
@@ -54,11 +55,14 @@ def data_of(config: Stage1Run) -> Data:
         ValueError: there is none, or too little.
     """
     folder = Path(config.data)
-    if (folder / INFO_NAME).exists():
+    if (folder / INFO_NAME).exists() and not config.model.embedded:
         return _of_shards(config, folder)
     if config.heldout:
         raise ValueError(f"heldout goes with a dataset as data, and {folder} has no {INFO_NAME}.")
-    parts = {part: RenderedLatents(folder / part) for part in ("train", "heldout")}
+    if config.model.embedded:
+        parts = {part: EmbeddedClips(folder / part / "coarse") for part in ("train", "heldout")}
+    else:
+        parts = {part: RenderedLatents(folder / part / "clips") for part in ("train", "heldout")}
     empty = [part for part, source in parts.items() if not len(source)]
     if empty:
         raise ValueError(

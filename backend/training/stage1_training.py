@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 
+from ..models.embedded import EmbeddedConfig, EmbeddedVelocity
 from ..models.stage1 import Stage1Config, Stage1Transformer, load
 from ..models.tensor_file import FileTensor
 from .batch import Batch, ClipSamples, ClipSource
@@ -135,7 +138,9 @@ def result(trained: nn.Module, state: TrainingState, config: Stage1Run) -> dict[
 def new_model(settings: ModelSettings, seed: int) -> Stage1Transformer:
     """In training mode, fp32, from the checkpoint, or with weights drawn from the seed."""
     torch.manual_seed(seed)
-    if settings.checkpoint:
+    if settings.embedded:
+        model = _embedded(settings)
+    elif settings.checkpoint:
         model = load(Path(settings.checkpoint), settings.architecture)
     else:
         try:
@@ -143,6 +148,18 @@ def new_model(settings: ModelSettings, seed: int) -> Stage1Transformer:
         except TypeError as error:
             raise ValueError(f"Section model: architecture does not fit ({error}).") from error
     return model.requires_grad_(True).train()
+
+
+def _embedded(settings: ModelSettings) -> EmbeddedVelocity:
+    """The embedded network, from a checkpoint of the same sizes if one is named."""
+    try:
+        model = EmbeddedVelocity(EmbeddedConfig(**settings.architecture).stage1)
+        if settings.checkpoint:
+            model.load_state_dict({name: t.float() for name, t in load_file(settings.checkpoint).items()})
+    except (TypeError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"Section model: the embedded network does not fit ({why}).") from error
+    return model
 
 
 def make_trajectories(config: Stage1Run, data: Data, device: str) -> Iterator[str]:
@@ -180,7 +197,7 @@ def _recipe(
         )
     if config.lora is not None:
         raise ValueError("self_forcing trains whole weights; leave out the section lora.")
-    score = ModelSettings(config.recipe.real_score, config.model.architecture)
+    score = replace(config.model, checkpoint=config.recipe.real_score)
     critic, real = (new_model(score, config.seed).to(device) for _ in range(2))
     _require_fit(real.config, score.checkpoint, data)
     return SelfForcing(model, critic, real, data.train.no_text(), config.recipe), [model, critic, real]
@@ -189,7 +206,7 @@ def _recipe(
 def _require_fit(model: Stage1Config, checkpoint: str, data: Data) -> None:
     """The clips are what the model reads, as far as its sizes and its file tell."""
     clip = data.train.clip(0)
-    found = clip.latents.shape[1], clip.text.shape[-1]
+    found = clip.inputs(clip.latents).shape[1], clip.text.shape[-1]
     wanted = model.in_channels, model.caption_channels
     if found != wanted:
         raise ValueError(

@@ -21,12 +21,14 @@ class Student:
 
     def velocity(self, latents: Tensor, timesteps: Tensor, chunk: slice) -> Tensor:
         """fp32; with gradients where they are recorded."""
-        return self._model.denoise(latents, timesteps, self._at(chunk), self._carry).float()
+        inputs = self._batch.inputs(latents, chunk)
+        return self._model.denoise(inputs, timesteps, self._at(chunk), self._carry).float()
 
     @torch.no_grad()
     def remember(self, latents: Tensor, chunk: slice) -> None:
         timesteps = torch.zeros(len(latents), 1, latents.shape[2], device=latents.device)
-        self._model.denoise(latents, timesteps, self._at(chunk), self._carry, save=True)
+        inputs = self._batch.inputs(latents, chunk)
+        self._model.denoise(inputs, timesteps, self._at(chunk), self._carry, save=True)
 
     def _at(self, chunk: slice) -> Conditioning:
         grid = (chunk.stop - chunk.start, *self._batch.latents.shape[3:])

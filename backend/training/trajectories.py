@@ -117,8 +117,9 @@ def snapshots(
         for number, level in enumerate(levels):
             here = (timesteps[0, 0] == 1000 * level).nonzero()[:, 0]
             kept[:, number, :, here] = latents[:, :, here]
+        inputs = batch.inputs(latents, slice(0, latents.shape[2]))
         with_text, *without = (
-            teacher.denoise(latents, timesteps, look.first_chunks(count)).float() for look in looks
+            teacher.denoise(inputs, timesteps, look.first_chunks(count)).float() for look in looks
         )
         return with_text if not without else without[0] + guidance * (with_text - without[0])
 

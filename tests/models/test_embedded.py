@@ -184,7 +184,8 @@ def test_damaged_weights_are_a_sentence(damage, monkeypatch, tmp_path):
         tensors["layers.0.bias"] = torch.zeros(7)
         save_file(tensors, target)
     monkeypatch.setattr(
-        "backend.films.embedded.load_embedded", lambda device: load_embedded(device, tmp_path)
+        "backend.films.embedded.load_embedded",
+        lambda device, variant: load_embedded(device, tmp_path, variant),
     )
     preset = Preset("x", "x", "embedded", (640, 352), steps=1, network_blend=0.5)
     with pytest.raises(ProtocolError, match="weights cannot be loaded .*install the extension again"):

@@ -32,8 +32,8 @@ from backend.training.stage1_training import RECIPES as STAGE1_RECIPES
 from backend.training.stage1_training import WEIGHTS, looked_at, train
 from backend.training.trajectories import snapshots
 from tests.stage1_inputs import randn
-from tests.training.toy_recipe import TOY
 from tests.training.tiny_clips import ARCHITECTURE, CHANNELS, TinyClips, tiny_model
+from tests.training.toy_recipe import TOY
 
 ROOT = Path(__file__).parents[2]
 CLIPS = TinyClips()

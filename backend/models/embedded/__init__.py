@@ -12,11 +12,13 @@ from .model import (
     projection_size,
 )
 from .raster_clip import RasterClip, RasterClipBuilder
+from .velocity import EmbeddedVelocity
 
 __all__ = [
     "EmbeddedConditioning",
     "EmbeddedConfig",
     "EmbeddedModel",
+    "EmbeddedVelocity",
     "RasterClip",
     "RasterClipBuilder",
     "camera_inputs",

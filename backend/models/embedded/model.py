@@ -24,6 +24,7 @@ from ..vae.linear_codec import CHANNELS, PATCH, STEP
 from .composite import away_from_sky_line
 from .pixel_filter import PixelFilter
 from .raster_clip import RasterClip
+from .velocity import velocity
 
 # noisy latents | base latents | guide latents | visible share of 8 frames | nearness of 8 frames
 IN_CHANNELS = 3 * CHANNELS + 2 * STEP
@@ -192,9 +193,7 @@ class EmbeddedModel(nn.Module):
         carry: Carry | None = None,
     ) -> Tensor:
         """noise - data, as the samplers integrate it; arguments as for `clean_latents`."""
-        clean = self.clean_latents(noisy, timesteps, conditioning, carry)
-        sigma = (timesteps / 1000).unsqueeze(-1).unsqueeze(-1).clamp(min=1e-3)
-        return (noisy - clean) / sigma
+        return velocity(noisy, self.clean_latents(noisy, timesteps, conditioning, carry), timesteps)
 
     def difference(self, latents: Tensor, conditioning: EmbeddedConditioning, chunk: slice) -> Tensor:
         """(F, 3, h, w), what the sampled latents of a chunk change in the base, at the raster."""
