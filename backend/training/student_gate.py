@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the embedded model's three variants are worth on longer held-out clips, and whether the student counts as one.
 
-    python -m backend.training.student_gate --output build/variants [--final DIR] [--teacher DIR] [--student DIR]
+    python -m backend.training.student_gate --output build/variants [--weights DIR]
 
 The teacher in 40 steps is what the student shall reach. It counts as a student if its few steps end nearer to that
-than the teacher's own few steps do: in the mean over the clips and in the worst tenth of them. DIR are folders of
-weights as the one that ships, which stands in for all that are not named.
+than the teacher's own few steps do: in the mean over the clips and in the worst tenth of them. DIR is a
+folder of weights as the one that ships; a variant without a network of its own runs the bidirectional one.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from .detail_clips import DetailClip, DetailClips, make_missing
 from .evaluate import difference_of, in_holes, score
 from .picture_tables import LOW_BLEND
 
+VARIANTS = {"final": "bidirectional", "teacher": "chunk_causal", "student": "streaming"}
 FULL_STEPS, FEW_STEPS = 40, 4
 STRENGTHS = (LOW_BLEND, 1.0)
 MOVES = ("pan left", "dolly in", "orbit right")
@@ -166,8 +167,9 @@ def main(argv: list[str]) -> int:
     """Make the clips that are not there yet, judge, write `variants.json`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m backend.training.student_gate", description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
-    for name in ("final", "teacher", "student"):
-        parser.add_argument(f"--{name}", type=Path, default=FOLDER, metavar="DIR")
+    parser.add_argument(
+        "--weights", type=Path, default=FOLDER, metavar="DIR", help="as the folder that ships"
+    )
     parser.add_argument("--scenes", type=int, default=4, help="of three moves each")
     parser.add_argument(
         "--step-list", type=float, nargs="+", default=self_forcing.RELEASED_STEP_LIST, help="the student's"
@@ -185,7 +187,7 @@ def main(argv: list[str]) -> int:
     )
     try:
         models = {
-            name: load_embedded(folder=getattr(options, name)) for name in ("final", "teacher", "student")
+            name: load_embedded(folder=options.weights, variant=variant) for name, variant in VARIANTS.items()
         }
         for line in make_missing(config):
             print(line, flush=True)

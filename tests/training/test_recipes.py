@@ -329,9 +329,9 @@ def test_a_student_without_its_teachers_trajectories_is_told_how_to_make_them(re
     assert "python -m backend train trajectories" in capsys.readouterr().err
 
 
-SHIPPED = sorted((ROOT / "backend/training/configs").glob("*_gpus.json")) + [
-    ROOT / "backend/training/configs/stage1_small_flow_matching.json"
-]
+CONFIGS = ROOT / "backend" / "training" / "configs"
+EMBEDDED = [CONFIGS / f"embedded_{name}.json" for name in ("chunk_causal", "ode_init", "self_forcing")]
+SHIPPED = [*sorted(CONFIGS.glob("*_gpus.json")), CONFIGS / "stage1_small_flow_matching.json", *EMBEDDED]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -345,3 +345,10 @@ def test_configurations_that_ship_are_read(path):
         assert replicas * config.accumulate * config.batch_clips == 64, (
             "clips of a step, as docs/training.md says"
         )
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(CONFIGS.glob("*.json")) - set(SHIPPED)), ids=lambda path: path.stem
+)
+def test_configurations_of_the_small_models_are_read(path):
+    assert RecipeConfig.load(path).frames % 8 == 1
