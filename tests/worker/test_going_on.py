@@ -147,7 +147,7 @@ def test_a_preview_hatches_what_the_first_frame_never_saw_and_nothing_else(tmp_p
         assert make(job).state == "done"
         clips[marks] = pixels(job).reshape(25, 96, 160, 3)
     change = np.abs(clips[True] - clips[False]).max(axis=-1)
-    assert change[0].mean() < 0.5, "the first frame is seen whole; the encoder looks a little ahead"
+    assert change[0].mean() < 1, "the first frame is seen whole; the encoder looks a little ahead"
     # The camera drives to the right: what comes in there was never seen.
     assert change[-1, :, 155:].max() > 40
     assert (change[-1] < 6).mean() > 0.6, "most of the picture was seen"
