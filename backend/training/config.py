@@ -24,7 +24,7 @@ class RecipeConfig:
         filter_width: channels of the pixel filter.
         steps, batch_clips, learning_rate, weight_decay, ema, clip_norm: of the optimisation. The rate is
             flat for the first half of the steps, then falls to zero as a cosine.
-        filter_frames: frames of each clip that pass the pixel filter in training.
+        filter_frames: frames of each clip that are kept at the pixel filter's size; each time another one passes it.
         one_step_share: share of the clips trained at sigma 1, where the product samples.
         evaluate_every: steps between held-out figures and checkpoints.
     """

@@ -14,15 +14,13 @@ from backend.training.augment import mirrored
 from backend.training.clip_files import ClipSet, project_missing
 from backend.training.config import RecipeConfig
 from backend.training.scene_files import render_missing
-from tests.training.toy_recipe import TOY, elsewhere
+from tests.training.toy_recipe import TOY, configured, elsewhere
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> RecipeConfig:
     """With data in place."""
-    folder = tmp_path_factory.mktemp("recipe")
-    (folder / "toy.json").write_text(json.dumps(TOY))
-    made = RecipeConfig.load(folder / "toy.json")
+    made = configured(tmp_path_factory.mktemp("camera_only"))
     list(render_missing(made))
     list(project_missing(made))
     return made

@@ -17,15 +17,13 @@ from backend.training.detail_clips import DetailClips, augmented, make_missing, 
 from backend.training.fit_codec import codec_psnr, fit_codec
 from backend.training.residual_flow import train, trained_model, untrained_model
 from backend.weights.embedded import load_embedded
-from tests.training.toy_recipe import TOY, elsewhere
+from tests.training.toy_recipe import TOY, configured, elsewhere
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> RecipeConfig:
     """With clips in place."""
-    folder = tmp_path_factory.mktemp("recipe")
-    (folder / "toy.json").write_text(json.dumps(TOY))
-    made = RecipeConfig.load(folder / "toy.json")
+    made = configured(tmp_path_factory.mktemp("recipe"))
     list(make_missing(made))
     return made
 

@@ -19,11 +19,10 @@ from backend.protocol import Preset
 from backend.sampling.chunk_grid import chunk_grid
 from backend.training import cli
 from backend.training.clip_files import ClipFolder
-from backend.training.config import RecipeConfig
 from backend.training.detail_clips import make_missing
 from backend.training.embedded_clips import EmbeddedClips, hole_weights
 from backend.weights.embedded import FILES, FOLDER, add_variant, file_hashes, load_embedded
-from tests.training.toy_recipe import TOY
+from tests.training import toy_recipe
 
 FRAMES = 49
 STEPS = [1000, 960, 889, 727, 0]
@@ -33,8 +32,7 @@ STEPS = [1000, 960, 889, 727, 0]
 def clips(tmp_path_factory):
     """A folder with clips of two chunks."""
     folder = tmp_path_factory.mktemp("chunks")
-    (folder / "toy.json").write_text(json.dumps({**TOY, "scenes": 1, "frames": FRAMES}))
-    list(make_missing(RecipeConfig.load(folder / "toy.json")))
+    list(make_missing(toy_recipe.configured(folder, scenes=1, frames=FRAMES)))
     return folder
 
 

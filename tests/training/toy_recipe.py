@@ -2,6 +2,7 @@
 """Settings of the embedded model's recipes at toy size."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 from backend.training.config import RecipeConfig
@@ -29,6 +30,13 @@ TOY = {
     "one_step_share": 0.5,
     "evaluate_every": 3,
 }
+
+
+def configured(folder: Path, **changes) -> RecipeConfig:
+    """A run in this folder, from a file."""
+    path = folder / "toy.json"
+    path.write_text(json.dumps({**TOY, **changes}))
+    return RecipeConfig.load(path)
 
 
 def elsewhere(config: RecipeConfig, folder: Path) -> RecipeConfig:
