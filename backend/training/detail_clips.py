@@ -25,6 +25,7 @@ from .augment import GRADE_SHARE, MIRROR_SHARE, graded, mirrored
 from .clip_files import ClipFolder, TrainingClip, save_clips
 from .config import RecipeConfig
 from .first_frames import Grade, painted
+from .pool import in_processes
 from .render import render_frame
 from .scene_files import scene_of
 from .scenes import TrainingScene
@@ -111,11 +112,10 @@ def make_missing(config: RecipeConfig) -> Iterator[str]:
         folder = Path(config.folder) / part
         for size in ("coarse", "fine"):
             (folder / size).mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            # The coarse file is written last.
-            if not (folder / "coarse" / f"{index:05d}.safetensors").exists():
-                _make(config, part, index, raster)
-                yield f"{part} scene {index + 1} of {count}"
+        # The coarse file is written last.
+        missing = [n for n in range(count) if not (folder / "coarse" / f"{n:05d}.safetensors").exists()]
+        for done in in_processes(_make, [(config, part, index, raster) for index in missing]):
+            yield f"{part} scene {count - len(missing) + done} of {count}"
 
 
 def _make(config: RecipeConfig, part: str, index: int, raster: tuple[int, int]) -> None:

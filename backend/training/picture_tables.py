@@ -38,6 +38,7 @@ from .config import RecipeConfig
 from .evaluate import difference_of
 from .first_frames import Grade, painted
 from .moves import CANONICAL, NoPathFound, canonical_paths
+from .pool import in_processes
 from .render import render_frame
 from .residual_flow import trained_model
 from .scenes import random_scene
@@ -164,16 +165,17 @@ def tables(
 ) -> Iterator[str]:
     """Write `table.json`, rows and sheets; scenes whose rows are there already are kept. Yields lines."""
     output.mkdir(parents=True, exist_ok=True)
-    rows: list[dict] = []
-    for index, scene in enumerate(scenes):
-        kept = output / f"rows_{index:02d}.json"
-        if not kept.exists():
-            atomic.write_json(kept, compared(list(scene()), partial(by_network, model), output))
-        rows += atomic.read_json(kept)
-        yield f"{index + 1} of {len(scenes)} scenes"
-    result = summary(rows)
+    files = [output / f"rows_{index:02d}.json" for index in range(len(scenes))]
+    missing = [(model, scene, file) for scene, file in zip(scenes, files, strict=True) if not file.exists()]
+    for done in in_processes(_write_rows, missing):
+        yield f"{len(files) - len(missing) + done} of {len(files)} scenes"
+    result = summary([row for file in files for row in atomic.read_json(file)])
     atomic.write_json(output / "table.json", result)
     yield json.dumps(result, indent=2)
+
+
+def _write_rows(model: EmbeddedModel, scene: Callable[[], Iterator[Example]], file: Path) -> None:
+    atomic.write_json(file, compared(list(scene()), partial(by_network, model), file.parent))
 
 
 def generated_scenes(
