@@ -25,7 +25,6 @@ import torch
 
 from backend.protocol import JobFolder, JobState, Preset
 from backend.protocol.limits import STREAMING_CHUNK
-from backend.sampling.self_forcing import RELEASED_STEP_LIST
 from backend.worker import ModelShelf, run_job
 
 from .bench_demo import PRESETS, orbit_job
@@ -112,10 +111,8 @@ def _row(name: str, value: float, unit: str, conditions: str) -> dict:
 
 def _of_job(frames: int) -> dict[str, Any]:
     preset = replace(
-        Preset.load(PRESETS / "embedded.json"),
+        Preset.load(PRESETS / "embedded_draft.json"),
         name="Streaming bench",
-        variant="streaming",
-        step_list=RELEASED_STEP_LIST,
         image_size=JOB_SIZE,
     )
     with tempfile.TemporaryDirectory() as folder:

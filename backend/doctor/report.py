@@ -197,7 +197,7 @@ def _embedded_damage() -> str:
     from ..films.embedded import EmbeddedModels
 
     try:
-        EmbeddedModels.load(Preset.load(PRESETS / "embedded.json"), "cpu")
+        EmbeddedModels.load(Preset.load(PRESETS / "embedded_draft.json"), "cpu")
     except ProtocolError as error:
         return str(error)
     return ""

@@ -198,11 +198,8 @@ def summary(rows: list[dict]) -> dict:
         for style in STYLES
     }
     judged = gate(rows)
-    quarter, fill = (styles["rendered"]["table"][method]["holes"] for method in (QUARTER, FILL))
-    # On behind the gate; low where it does at least no harm.
-    blend = 1.0 if judged["passed"] else LOW_BLEND if (quarter or 0) >= (fill or 0) else 0.0
     clips = len(rows) // len(METHODS) // len(STYLES)
-    return {"clips": clips, "gate": judged, "default_blend": blend, **styles}
+    return {"clips": clips, "gate": judged, "default_blend": 1.0 if judged["passed"] else 0.0, **styles}
 
 
 def gate(rows: list[dict]) -> dict:

@@ -102,7 +102,7 @@ def test_the_table_of_pictures_puts_the_fill_above_the_first_frame_also_graded_a
     assert table["clips"] == 2
     assert table["rendered"]["table"]["guided fill"]["own_move"] == 1
     assert table["gate"]["holes_gain_db"] == 0 and not table["gate"]["passed"]
-    assert table["default_blend"] == 0.25, "what changes nothing does no harm"
+    assert table["default_blend"] == 0, "what does not pass is off"
     for style in picture_tables.STYLES:
         holes = {method: figures["holes"] for method, figures in table[style]["table"].items()}
         assert holes["guided fill"] > holes["repeat first frame"] + 3
