@@ -24,9 +24,9 @@ def clip(of, frames, seconds):
 @pytest.mark.parametrize(
     ("stem", "frames", "seconds", "memory_mb"),
     [
-        ("embedded", 49, 24.1, 586), ("embedded", 241, 127.9, 951), ("embedded_1280", 49, 96.4, 976),
-        ("embedded_draft", 145, 82.3, 613), ("embedded_draft_1280", 49, 97.8, 955),
-        ("embedded_teacher", 145, 78.2, 740), ("preview", 145, 15.5, 326),
+        ("embedded", 49, 19.4, 445), ("embedded_1280", 49, 66.9, 778), ("preview", 145, 14.8, 353),
+        ("embedded_draft", 49, 29.8, 563), ("embedded_draft_1280", 49, 87.9, 904),
+        ("embedded_teacher", 97, 54.6, 691),
     ],
 )  # fmt: skip
 def test_the_lines_go_through_what_was_measured(stem, frames, seconds, memory_mb):
