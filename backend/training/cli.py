@@ -170,7 +170,7 @@ def _export(config: RecipeConfig, arguments: argparse.Namespace) -> Iterator[str
     model = trained_model(config)
     model.config = replace(model.config, default_blend=json.loads(card.read_text())["default_blend"])
     save_embedded(model, arguments.to)
-    yield f"written to {arguments.to}; the presets' network_blend has to be {model.config.default_blend}"
+    yield f"written to {arguments.to}; network_blend of the presets Final has to be {model.config.default_blend}"
 
 
 def _camera_only(config: RecipeConfig, arguments: argparse.Namespace) -> Iterator[str]:

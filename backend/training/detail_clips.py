@@ -95,10 +95,8 @@ def augmented(clip: DetailClip, generator: Generator) -> DetailClip:
 def with_one_frame(clip: DetailClip, generator: Generator) -> DetailClip:
     """With one of its fine frames, drawn: the filter costs as much as the network does."""
     drawn = int(torch.randint(len(clip.frames), (), generator=generator))
-    chosen, seen = slice(drawn, drawn + 1), clip.fine.projection
-    images = (seen.base, seen.guide, seen.visible, seen.inverse_depth, seen.sky)
-    picked = RasterClip(*(image[chosen] for image in images), unit_m=seen.unit_m)
-    fine = replace(clip.fine, projection=picked, truth=clip.fine.truth[chosen])
+    chosen = slice(drawn, drawn + 1)
+    fine = replace(clip.fine, projection=clip.fine.projection.part(chosen), truth=clip.fine.truth[chosen])
     return DetailClip(clip.coarse, fine, clip.frames[chosen])
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..models.embedded import RasterClip
@@ -31,4 +30,4 @@ class EmbeddedClips(RenderedLatents):
 def hole_weights(clip: RasterClip) -> Tensor:
     """(1, 1, T, h/8, w/8): large in cells with holes, small in the others; 1 in the mean behind frame 0."""
     weights = SEEN_WEIGHT + 1 - seen_cells(clip.visible, PATCH, begins=True, share=SEEN_SHARE).float()
-    return weights / weights[:, :, 1:].mean().clamp(min=torch.finfo(torch.float32).tiny)
+    return weights / weights[:, :, 1:].mean()

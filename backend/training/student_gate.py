@@ -156,9 +156,7 @@ class _Looks:
     def see(self, chunks: Sequence[slice]) -> EmbeddedConditioning:
         latents = slice(chunks[0].start, chunks[-1].stop)
         if self._last is None or self._last.latents != latents:
-            frames, clip = pixel_frames(latents), self._clip
-            images = (clip.base, clip.guide, clip.visible, clip.inverse_depth, clip.sky)
-            part = RasterClip(*(image[frames] for image in images), unit_m=clip.unit_m)
+            part = self._clip.part(pixel_frames(latents))
             self._last = self._model.condition(part, self._path, chunks, self._last)
         return self._last
 

@@ -47,6 +47,11 @@ class RasterClip:
         scaled = self.inverse_depth * self.unit_m
         return scaled / (1 + scaled)
 
+    def part(self, frames: slice) -> RasterClip:
+        """Some of the frames, in the same unit."""
+        images = (self.base, self.guide, self.visible, self.inverse_depth, self.sky)
+        return RasterClip(*(image[frames] for image in images), self.unit_m)
+
     def to(self, device: torch.device | str) -> RasterClip:
         images = (self.base, self.guide, self.visible, self.inverse_depth, self.sky)
         return RasterClip(*(image.to(device) for image in images), self.unit_m)
