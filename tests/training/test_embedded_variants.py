@@ -70,6 +70,8 @@ def copied(folder):
     folder.mkdir(exist_ok=True)
     for name in FILES:
         shutil.copy(FOLDER / name, folder)
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "trained_variants": ["bidirectional"]}))
     return folder
 
 
@@ -176,13 +178,15 @@ def test_a_network_of_other_sizes_is_refused_in_a_sentence(tmp_path, clips, caps
 
 def test_a_preset_loads_the_network_of_its_variant(tmp_path, monkeypatch):
     copied(tmp_path)
-    network = {name: tensor + 0.01 for name, tensor in load_embedded().stage1.state_dict().items()}
-    add_variant(network, "streaming", tmp_path)
     for function in (load_embedded, file_hashes):
         here = functools.partial(function, folder=tmp_path)
         monkeypatch.setattr(f"backend.films.embedded.{function.__name__}", here)
     preset = Preset("x", "x", "embedded", (640, 352), steps=1, guidance=1, network_blend=0.5)
     draft = dataclasses.replace(preset, variant="streaming", step_list=STEPS)
+    warnings = EmbeddedModels.load(draft, "cpu").as_trained(draft)[1]
+    assert [w for w in warnings if "streaming runs with them untrained" in w]
+    network = {name: tensor + 0.01 for name, tensor in load_embedded().stage1.state_dict().items()}
+    add_variant(network, "streaming", tmp_path)
     plain, streamed = (EmbeddedModels.load(wanted, "cpu") for wanted in (preset, draft))
     assert "stage1.safetensors" in plain.sha256 and "stage1_streaming.safetensors" in streamed.sha256
     pairs = zip(plain.network.stage1.parameters(), streamed.network.stage1.parameters(), strict=True)
