@@ -101,7 +101,9 @@ def test_published_numbers_of_the_tiny_model(variant):
         camera,
         randn((1, 48, 5, 3, 4), 103).expand(2, -1, -1, -1, -1),
     )
-    torch.testing.assert_close(velocity.flatten()[:4], torch.tensor(first), atol=1e-4, rtol=0)
+    # As above: which number bf16 rounds to differs from one processor's instructions to another's.
+    atol = 2e-4 if switches.get("softmax_in_bf16", True) else 1e-5
+    torch.testing.assert_close(velocity.flatten()[:4], torch.tensor(first), atol=atol, rtol=0)
 
 
 def tiny_run(seed: int) -> tuple[Stage1Transformer, dict[str, torch.Tensor]]:
