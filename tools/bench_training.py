@@ -58,7 +58,7 @@ def run(quick: bool) -> list[dict]:
             "target": TARGET,
             "conditions": f"training steps with a batch of {CLIPS}, {GRID[0]} latent frames of {GRID[1]} x {GRID[2]}, "
             f"8 blocks, width {ENTRIES['hidden_size']}, fp32, one thread; sides in samples a CPU second, more is "
-            "better; softmax attention is in bf16 on both sides, but for our backward pass",
+            "better; softmax attention is in bf16 on both sides, but for our backward pass where bf16 is emulated",
         }
     ]
 

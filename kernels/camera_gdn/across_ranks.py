@@ -4,7 +4,8 @@
 from torch import Tensor
 
 from ..frame_gdn.across_ranks import Stretch, by_head, states
-from .ucpe import decode, encode_key_or_value, encode_query, length
+from ..tokens import squared_length
+from .ucpe import decode, encode_key_or_value, encode_query
 
 
 def camera_gdn(
@@ -22,8 +23,8 @@ def camera_gdn(
     plain = keys
     queries = encode_query(queries, rays, renormalize)
     keys, values = (encode_key_or_value(x, rays, renormalize) for x in (keys, values))
-    longer = length(keys).clamp(min=1e-6) / length(plain).clamp(min=1e-6)
-    beta = beta.float().unsqueeze(-1) / longer.square().mean(dim=2, keepdim=True).clamp(min=1)
+    longer = squared_length(keys).clamp(min=1e-12) / squared_length(plain).clamp(min=1e-12)
+    beta = beta.float().unsqueeze(-1) / longer.mean(dim=2, keepdim=True).clamp(min=1)
     queries, keys, values, weights = (by_head(x) for x in (queries, keys, values, beta))
     read = (queries @ states(keys, values, weights, decay, stretch)).transpose(2, 3)
     return decode(read, rays).to(v.dtype)

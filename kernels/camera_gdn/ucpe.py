@@ -8,7 +8,7 @@
 import torch
 from torch import Tensor
 
-from ..tokens import rotated
+from ..tokens import rotated, squared_length
 
 Rays = tuple[Tensor, Tensor, Tensor]
 
@@ -34,23 +34,18 @@ def decode(x: Tensor, rays: Rays) -> Tensor:
     return _transformed(x, rays[0], rays[2].conj())
 
 
-def length(x: Tensor) -> Tensor:
-    """Of each head, (...,D) -> (...,1) fp32."""
-    return torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-
-
 def _transformed(x: Tensor, matrix: Tensor, rotary: Tensor) -> Tensor:
     """Groups of 4 channels of the first half times their token's matrix; adjacent pairs of the second half turned."""
-    half = x.shape[-1] // 2
-    groups = x[..., :half].reshape(*x.shape[:3], -1, 4)
-    projected = (groups @ matrix.to(x.dtype).mT).view(*x.shape[:-1], half)
-    return torch.cat([projected, rotated(x[..., half:], rotary)], dim=-1)
+    of_matrix, of_rotary = x.chunk(2, dim=-1)
+    groups = of_matrix.reshape(*x.shape[:3], -1, 4)
+    projected = (groups @ matrix.to(x.dtype).mT).view_as(of_matrix)
+    return torch.cat([projected, rotated(of_rotary, rotary)], dim=-1)
 
 
 def _encoded(x: Tensor, matrix: Tensor, rotary: Tensor, renormalize: bool) -> Tensor:
     ray = _transformed(x, matrix, rotary)
     if not renormalize:
         return ray
-    before, after = (length(tensor).square() / x.shape[-1] + 1e-6 for tensor in (x, ray))
+    before, after = (squared_length(tensor) / x.shape[-1] + 1e-6 for tensor in (x, ray))
     factor = (before / after).sqrt().clamp(max=1)
     return (ray * factor).to(x.dtype) if torch.is_grad_enabled() else ray.mul_(factor)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..frame_gdn.vectorized import products, read, scan
-from ..tokens import portions
-from .ucpe import Rays, decode, encode_key_or_value, encode_query, length, rays_at
+from ..tokens import heads_apart, in_portions, squared_length
+from .ucpe import Rays, decode, encode_key_or_value, encode_query, rays_at
 
 
 def camera_gdn(
@@ -27,17 +27,17 @@ def camera_gdn(
 ) -> tuple[Tensor, Tensor]:
     """As the package's `camera_gdn`."""
     frame_products = []
-    for frames in portions(v):
-        here, plain = rays_at(rays, frames), k[:, frames].float()
+    for frames, keys, values, rates, fading in in_portions(k, v, beta, decay):
+        here, plain = rays_at(rays, frames), heads_apart(keys)
         keys = encode_key_or_value(plain, here, renormalize)
-        values = encode_key_or_value(v[:, frames].float(), here, renormalize)
-        longer = length(keys).clamp(min=1e-6) / length(plain).clamp(min=1e-6)
-        inflation = longer.square().mean(dim=2).clamp(min=1).mT
-        frame_products += products(keys, values, beta[:, frames].float() / inflation, decay[:, frames])
+        values = encode_key_or_value(heads_apart(values), here, renormalize)
+        longer = squared_length(keys).clamp(min=1e-12) / squared_length(plain).clamp(min=1e-12)
+        inflation = longer.mean(dim=2).clamp(min=1).mT
+        frame_products += products(keys, values, rates.float() / inflation, fading)
     states, last = scan(frame_products, chunks, start)
-    out = torch.empty_like(v)
-    for frames in portions(v):
+    parts = []
+    for frames, queries in in_portions(q):
         here = rays_at(rays, frames)
-        queries = encode_query(q[:, frames].float(), here, renormalize)
-        out[:, frames] = decode(read(queries, states[frames]), here)
-    return out, last
+        queries = encode_query(heads_apart(queries), here, renormalize)
+        parts.append(decode(read(queries, states[frames]), here).to(v.dtype))
+    return torch.cat(parts, dim=1), last

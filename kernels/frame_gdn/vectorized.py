@@ -5,11 +5,13 @@ Works in fp32 on a few frames at a time, so that fp32 copies of q, k and v never
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from ..tokens import portions, rotated
+from ..tokens import heads_apart, in_portions, rotated
 
 
 def products(keys: Tensor, values: Tensor | None, beta: Tensor, decay: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -21,14 +23,42 @@ def products(keys: Tensor, values: Tensor | None, beta: Tensor, decay: Tensor) -
     keys (B,t,S,h,D), values (B,t,S,h,E) or None for a one at each token, beta (B,t,S,h), decay (B,t,h), all fp32
     -> for each frame transition (B,h,D,D) = decay (1 - keys^T beta keys) and update (B,h,E,D) = values^T beta keys.
     """
-    weighted = keys * beta[..., None]
-    if values is None:
-        update = weighted.sum(dim=2).unsqueeze(-2)
-    else:
-        update = _columns(values) @ weighted.transpose(2, 3)
-    transition = (_columns(weighted) @ keys.transpose(2, 3)).mul_(-decay[..., None, None])
-    transition.diagonal(dim1=-2, dim2=-1).add_(decay[..., None])
-    return list(zip(transition.unbind(1), update.unbind(1), strict=True))
+    transitions, updates = _Products.apply(keys, values, beta, decay)
+    return list(zip(transitions.unbind(1), updates.unbind(1), strict=True))
+
+
+class _Products(torch.autograd.Function):
+    """The frames' products in one; its gradients, as the README has them, come as rows of tokens."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, keys: Tensor, values: Tensor | None, beta: Tensor, decay: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        weighted = keys * beta[..., None]
+        if values is None:
+            update = weighted.sum(dim=2).unsqueeze(-2)
+        else:
+            update = _columns(values) @ weighted.transpose(2, 3)
+        gram = _columns(weighted) @ keys.transpose(2, 3)
+        ctx.save_for_backward(keys, values, beta, decay, gram)
+        transition = gram * -decay[..., None, None]
+        transition.diagonal(dim1=-2, dim2=-1).add_(decay[..., None])
+        return transition, update
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, transition_grads: Tensor, update_grads: Tensor) -> tuple[Tensor | None, ...]:
+        keys, values, beta, decay, gram = ctx.saved_tensors
+        rows, rates = keys.transpose(2, 3), beta.mT[..., None]
+        gram_grads = (transition_grads + transition_grads.mT) * -decay[..., None, None]
+        of_gram = rows @ gram_grads
+        of_update = update_grads if values is None else values.transpose(2, 3) @ update_grads
+        key_grads = (of_gram + of_update).mul_(rates).transpose(2, 3)
+        value_grads = None if values is None else (rows @ update_grads.mT).mul_(rates).transpose(2, 3)
+        beta_grads = torch.add(of_update, of_gram, alpha=0.5).mul_(rows).sum(dim=-1).mT
+        diagonal = transition_grads.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+        decay_grads = diagonal - (transition_grads * gram).sum(dim=(-2, -1))
+        return key_grads, value_grads, beta_grads, decay_grads
 
 
 def _columns(x: Tensor) -> Tensor:
@@ -82,16 +112,16 @@ def frame_gdn(
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """As the package's `frame_gdn`."""
     numerator, denominator = [], []
-    for frames in portions(v):
-        keys, gates = k[:, frames].float(), (beta[:, frames].float(), decay[:, frames])
+    for frames, keys, values, rates, fading in in_portions(k, v, beta, decay):
+        keys, gates = heads_apart(keys), (rates.float(), fading)
         denominator += products(keys, None, *gates)
-        numerator += products(rotated(keys, rotary[frames]), v[:, frames].float(), *gates)
+        numerator += products(rotated(keys, rotary[frames]), heads_apart(values), *gates)
     of_values, of_ones = start or (None, None)
     numerator, of_values = scan(numerator, chunks, of_values)
     denominator, of_ones = scan(denominator, chunks, of_ones)
-    out = torch.empty_like(v)
-    for frames in portions(v):
-        queries = q[:, frames].float()
-        norm = read(queries, denominator[frames]) + 1e-8
-        out[:, frames] = read(rotated(queries, rotary[frames]), numerator[frames]).div_(norm)
-    return out, (of_values, of_ones)
+    parts = []
+    for frames, queries in in_portions(q):
+        queries = heads_apart(queries)
+        factor = (read(queries, denominator[frames]) + 1e-8).reciprocal()
+        parts.append((read(rotated(queries, rotary[frames]), numerator[frames]) * factor).to(v.dtype))
+    return torch.cat(parts, dim=1), (of_values, of_ones)

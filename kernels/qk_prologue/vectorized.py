@@ -2,37 +2,58 @@
 """From a projection to queries or keys in torch. Differentiable; without gradients it works in the memory it has."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from ..tokens import portions, rotated
+from ..tokens import portions, rotated, squared_length
 
 _CACHED_ELEMENTS = 1 << 16
-
-
-def scaled(x: Tensor, factor: Tensor) -> Tensor:
-    """x * factor in the dtype of x, which is overwritten where no gradients are recorded: new memory is slow."""
-    return (x * factor).to(x.dtype) if torch.is_grad_enabled() else x.mul_(factor)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, rectify: bool = False) -> Tensor:
     """Over all channels, statistics in fp32, then ReLU if `rectify`; overwrites x where no gradients are recorded."""
     if torch.is_grad_enabled():
-        return _normed(x, weight, eps, rectify)
+        normed = _RmsNorm.apply(x, weight, eps)
+        return F.relu(normed) if rectify else normed
     rows = x.reshape(-1, x.shape[-1])
     # Several passes over a CPU's cache are quicker than several over its memory.
     at_once = max(1, _CACHED_ELEMENTS // x.shape[-1]) if x.device.type == "cpu" else max(1, len(rows))
     for part in rows.split(at_once):
-        _normed(part, weight, eps, rectify)
+        part.mul_(_inverse_rms(part, eps)).mul_(weight)
+        if rectify:
+            F.relu(part, inplace=True)
     return rows.view(x.shape)
 
 
-def _normed(x: Tensor, weight: Tensor, eps: float, rectify: bool) -> Tensor:
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    x = scaled(scaled(x, torch.rsqrt(norm.square() / x.shape[-1] + eps)), weight)
-    return F.relu(x, inplace=not torch.is_grad_enabled()) if rectify else x
+def _inverse_rms(x: Tensor, eps: float) -> Tensor:
+    """(...,C) -> (...,1) fp32."""
+    return torch.rsqrt(squared_length(x) / x.shape[-1] + eps)
+
+
+class _RmsNorm(torch.autograd.Function):
+    """x (...,C) * weight (C,) / rms(x), with gradients in few passes over x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        factor = _inverse_rms(x, eps)
+        ctx.save_for_backward(x, weight, factor)
+        return (x * factor).to(x.dtype).mul_(weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, out_grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        saved, weight, factor = (tensor.float() for tensor in ctx.saved_tensors)
+        x, grads, factor = saved.flatten(0, -2), out_grads.float().flatten(0, -2), factor.flatten(0, -2)
+        products = x * grads
+        weight_grads = (factor.mT @ products)[0]
+        # The norm lets nothing through along x itself.
+        along = (products @ weight)[:, None] * factor.pow(3) / -x.shape[-1]
+        x_grads = torch.addcmul((grads * weight).mul_(factor), x, along).view(out_grads.shape)
+        return x_grads.to(out_grads.dtype), weight_grads.to(ctx.saved_tensors[1].dtype), None
 
 
 def short_convolution(

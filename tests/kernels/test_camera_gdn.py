@@ -90,9 +90,11 @@ def test_bf16_inputs_are_encoded_and_scanned_in_fp32():
     assert_close("state", state, expected_state, 1e-5)
 
 
+@pytest.mark.parametrize("portion_elements", [1, 1 << 20])
 @pytest.mark.parametrize("renormalize", [False, True])
 @pytest.mark.parametrize(("shape", "chunks"), CASES[:3])
-def test_gradients_match_the_definition(shape, chunks, renormalize):
+def test_gradients_match_the_definition(shape, chunks, renormalize, portion_elements, monkeypatch):
+    monkeypatch.setattr(tokens, "_CPU_PORTION", portion_elements)
     tensors, rays, carried = problem(shape)
     tensors[1] = tensors[1] + 0.01  # the length of a zero key has no gradient
     gradients = []

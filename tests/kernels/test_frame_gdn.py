@@ -97,8 +97,10 @@ def test_a_query_of_zeros_reads_zero():
     assert torch.equal(out[:, 2, 3], torch.zeros_like(out[:, 2, 3]))
 
 
+@pytest.mark.parametrize("portion_elements", [1, 1 << 20])
 @pytest.mark.parametrize(("shape", "chunks"), list(zip(SHAPES[:3], CHUNKS[:3], strict=True)))
-def test_gradients_match_the_recurrence(shape, chunks):
+def test_gradients_match_the_recurrence(shape, chunks, portion_elements, monkeypatch):
+    monkeypatch.setattr(tokens, "_CPU_PORTION", portion_elements)
     *tensors, rotary = problem(shape)
     tensors[0] = tensors[0] + 0.1  # keeps the denominator away from zero
     gradients = []

@@ -37,6 +37,22 @@ def test_prologue(frames, chunks, crosses, with_gradients):
             assert_close("output", qk_prologue.prologue(x, weight, 1e-5, **keywords), expected, 1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("with_taps", [False, True])
+def test_gradients_of_the_prologue_are_those_of_its_definition(with_taps, dtype):
+    weight, taps = 1 + randn(48, seed=1), randn(48, 1, 4, seed=2)
+    keywords = {"taps": taps.to(dtype), "rectify": True} if with_taps else {"scale": 0.2}
+    gradients = []
+    for operator in (qk_prologue.prologue, prologues.prologue):
+        together = randn(2, 7, 5, 3 * 48).to(dtype).requires_grad_()
+        of_norm = weight.to(dtype).requires_grad_()
+        out = operator(together.chunk(3, dim=-1)[1], of_norm, 1e-5, **keywords)
+        (out.float() * randn(2, 7, 5, 48, seed=3)).sum().backward()
+        gradients.append((together.grad.float(), of_norm.grad.float()))
+    for name, fast, plain in zip(("x", "weight"), *gradients, strict=True):
+        assert_close(f"gradient of {name}", fast, plain, 1e-5 if dtype == torch.float32 else 2e-2)
+
+
 @pytest.mark.parametrize("crosses", [True, False])
 def test_key_convolution_sees_what_it_may_and_leaves_its_input_alone(crosses):
     x, taps, chunks = randn(2, 10, 5, 6, seed=2), randn(6, 1, 4, seed=1), slices(4, 7, 10)

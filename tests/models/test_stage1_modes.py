@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from backend.models.stage1 import CarryPlan, Stage1Config, Stage1Transformer
-from backend.models.stage1.attend import attend
+from backend.models.stage1.attend import BackwardInFp32, attend
 from backend.models.stage1.carry import KeyWindow
 from backend.models.stage1.conditioning import chunk_slices
 from backend.models.stage1.feed_forward import TemporalConv
@@ -272,12 +272,37 @@ def test_gradients_through_a_chunk_survive_the_next_save():
     assert model.blocks[0].attn.conv_k.weight.grad.abs().max() > 0
 
 
-def test_gradients_of_attention_in_bf16_are_those_of_fp32_rounded():
+@pytest.mark.parametrize(
+    "attention", [attend, BackwardInFp32.apply], ids=["as this processor", "as any processor"]
+)
+def test_gradients_of_attention_in_bf16_are_those_of_fp32_rounded(attention):
     q, k, v = (randn((1, 2, 7, 8), seed).bfloat16().requires_grad_() for seed in (1, 2, 3))
     exact = [x.detach().float().requires_grad_() for x in (q, k, v)]
     out = torch.nn.functional.scaled_dot_product_attention(*exact, scale=0.3)
     weights = randn((1, 2, 7, 8), 4)
-    (attend(q, k, v, 0.3).float() * weights).sum().backward()
+    (attention(q, k, v, 0.3).float() * weights).sum().backward()
     (out * weights).sum().backward()
     for name, x, reference in zip("qkv", (q, k, v), exact, strict=True):
         assert_close(f"gradient of {name}", x.grad.float(), reference.grad, 1e-2)
+
+
+@pytest.mark.parametrize("carried", [False, True])
+@pytest.mark.parametrize("starts", [(0,), (0, 4, 5)])
+def test_temporal_convolution_and_its_gradients_are_those_of_its_definition(starts, carried):
+    chunks, x = chunk_slices(starts, 7), randn((2, 7, 5, 6), 1).requires_grad_()
+    conv, tail = TemporalConv(6), randn((2, 1, 5, 6), 2) if carried else None
+    padding = torch.zeros(2, 1, 5, 6)
+    seen = torch.cat([padding if tail is None else tail, x, padding], dim=1)
+    rows = []
+    for chunk in chunks:
+        for t in range(chunk.start, chunk.stop):
+            around = seen[:, t], seen[:, t + 1], seen[:, t + 2] * (t + 1 < chunk.stop)
+            rows.append(
+                x[:, t] + sum(frame @ conv.weight[:, :, tap, 0].T for tap, frame in enumerate(around))
+            )
+    expected, weights = torch.stack(rows, dim=1), randn((2, 7, 5, 6), 3)
+    found = conv(x, chunks, tail)
+    assert_close("convolution", found, expected, 1e-6)
+    gradients = [torch.autograd.grad((out * weights).sum(), (x, conv.weight)) for out in (found, expected)]
+    for name, fast, plain in zip(("x", "weight"), *gradients, strict=True):
+        assert_close(f"gradient of {name}", fast, plain, 1e-5)

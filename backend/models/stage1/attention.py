@@ -14,7 +14,7 @@ from kernels.camera_gdn import Rays, camera_gdn, decode, encode_key_or_value, en
 from kernels.frame_gdn import frame_gdn
 from kernels.gated_unit import gated_sum
 from kernels.qk_prologue import prologue
-from kernels.tokens import portions
+from kernels.tokens import in_portions
 
 from .attend import attend
 from .carry import GatedDeltaCarry, KeyWindow, SoftmaxCarry, read
@@ -183,10 +183,11 @@ class SoftmaxAttention(DualAttention):
             save,
             shared.context,
         )
-        camera, arithmetic = torch.empty_like(main), _arithmetic(x)
-        for frames in portions(camera):
-            camera[:, frames] = decode(attended[:, frames].to(arithmetic), rays_at(shared.rays, frames))
-        return self._combined(x, main, camera)
+        parts = [
+            decode(part.to(_arithmetic(x)), rays_at(shared.rays, frames)).to(x.dtype)
+            for frames, part in in_portions(attended)
+        ]
+        return self._combined(x, main, torch.cat(parts, dim=1))
 
     def _rotated(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
@@ -207,14 +208,12 @@ class SoftmaxAttention(DualAttention):
 
     def _heads_first(self, x: Tensor, encode: Callable[[Tensor, slice], Tensor]) -> Tensor:
         """x (B,T,S,C), encoded a few frames at a time -> (B,h,T,S,D) in the attention's dtype."""
-        heads = self._split(x)
-        batch, frames, cells, count, width = heads.shape
         dtype = torch.bfloat16 if self.in_bf16 else x.dtype
-        out = x.new_empty(batch, count, frames, cells, width, dtype=dtype)
-        for portion in portions(x):
-            encoded = encode(heads[:, portion].to(_arithmetic(x)), portion)
-            out[:, :, portion] = encoded.permute(0, 3, 1, 2, 4)
-        return out
+        parts = [
+            encode(part.to(_arithmetic(x)), frames).permute(0, 3, 1, 2, 4).to(dtype)
+            for frames, part in in_portions(self._split(x))
+        ]
+        return torch.cat(parts, dim=2)
 
     def _attend(
         self,

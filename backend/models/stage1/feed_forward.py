@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from .carry import read
 from .conditioning import Conditioning
@@ -50,19 +52,56 @@ class TemporalConv(nn.Module):
         """
         if context is not None:
             return self(context.with_halo(x, 1, 1), context.chunks(1, 1), None)[:, 1:-1]
-        before, center, after = self.weight[..., 0].permute(2, 1, 0).contiguous()
+        taps = self.weight[..., 0].permute(2, 1, 0).contiguous()
+        return _WithNeighbours.apply(x, taps, None if tail is None else tail.detach(), chunks)
+
+
+class _WithNeighbours(torch.autograd.Function):
+    """x + convolution(x), and its gradients, each summed up in one buffer by the products of shifted rows.
+
+    x (B,T,S,C), taps (3,C,C) for the frame before, the frame itself and the one after, tail (B,1,S,C) or None.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, taps: Tensor, tail: Tensor | None, chunks: Sequence[slice]) -> Tensor:
+        ctx.save_for_backward(x, taps, tail)
+        ctx.shifts = list(_shifts(chunks, x.shape[2]))
         tokens, cells = x.flatten(0, 2), x.shape[2]
-        out = torch.addmm(tokens, tokens, center)
-        targets = out.view_as(x)
+        out = torch.addmm(tokens, tokens, taps[1]).view_as(x)
         for entry in range(len(x)):
-            source, target = x[entry].flatten(0, 1), targets[entry].flatten(0, 1)
-            target[cells:].addmm_(source[:-cells], before)
+            source, target = x[entry].flatten(0, 1), out[entry].flatten(0, 1)
+            for tap, here, there in ctx.shifts:
+                target[here].addmm_(source[there], taps[tap])
             if tail is not None:
-                target[:cells].addmm_(tail[entry, 0], before)
-            for chunk in chunks:
-                first, last = chunk.start * cells, (chunk.stop - 1) * cells
-                target[first:last].addmm_(source[first + cells : last + cells], after)
-        return out.view_as(x)
+                target[:cells].addmm_(tail[entry, 0], taps[0])
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, out_grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, taps, tail = ctx.saved_tensors
+        tokens, grads, cells = x.flatten(0, 2), out_grads.flatten(0, 2), x.shape[2]
+        x_grads = torch.addmm(grads, grads, taps[1].mT).view_as(x)
+        tap_grads = torch.zeros_like(taps)
+        tap_grads[1] = tokens.mT @ grads
+        for entry in range(len(x)):
+            source, target = x[entry].flatten(0, 1), x_grads[entry].flatten(0, 1)
+            given = out_grads[entry].flatten(0, 1)
+            for tap, here, there in ctx.shifts:
+                target[there].addmm_(given[here], taps[tap].mT)
+                tap_grads[tap].addmm_(source[there].mT, given[here])
+            if tail is not None:
+                tap_grads[0].addmm_(tail[entry, 0].mT, given[:cells])
+        return x_grads, tap_grads, None, None
+
+
+def _shifts(chunks: Sequence[slice], cells: int) -> Iterator[tuple[int, slice, slice]]:
+    """Tap, rows of one clip that see others through it, and the rows that they see."""
+    stop = chunks[-1].stop * cells
+    yield 0, slice(cells, stop), slice(0, stop - cells)
+    for chunk in chunks:
+        first, last = chunk.start * cells, (chunk.stop - 1) * cells
+        yield 2, slice(first, last), slice(first + cells, last + cells)
 
 
 class GLUMBConvTemp(nn.Module):
