@@ -46,14 +46,14 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, out_grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        saved, weight, factor = (tensor.float() for tensor in ctx.saved_tensors)
-        x, grads, factor = saved.flatten(0, -2), out_grads.float().flatten(0, -2), factor.flatten(0, -2)
-        products = x * grads
-        weight_grads = (factor.mT @ products)[0]
+        x, weight, factor = ctx.saved_tensors
+        rows, grads, factor = x.float().flatten(0, -2), out_grads.float().flatten(0, -2), factor.flatten(0, -2)
+        products = rows * grads
+        weight_grads = (factor.mT @ products)[0].to(weight.dtype)
         # The norm lets nothing through along x itself.
-        along = (products @ weight)[:, None] * factor.pow(3) / -x.shape[-1]
-        x_grads = torch.addcmul((grads * weight).mul_(factor), x, along).view(out_grads.shape)
-        return x_grads.to(out_grads.dtype), weight_grads.to(ctx.saved_tensors[1].dtype), None
+        along = (products @ weight.float())[:, None] * factor.pow(3) / -x.shape[-1]
+        x_grads = torch.addcmul((grads * weight).mul_(factor), rows, along).view(x.shape)
+        return x_grads.to(x.dtype), weight_grads, None
 
 
 def short_convolution(
