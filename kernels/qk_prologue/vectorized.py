@@ -47,11 +47,7 @@ class _RmsNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, out_grads: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, factor = ctx.saved_tensors
-        rows, grads, factor = (
-            x.float().flatten(0, -2),
-            out_grads.float().flatten(0, -2),
-            factor.flatten(0, -2),
-        )
+        rows, grads, factor = (tensor.flatten(0, -2).float() for tensor in (x, out_grads, factor))
         products = rows * grads
         weight_grads = (factor.mT @ products)[0].to(weight.dtype)
         # The norm lets nothing through along x itself.

@@ -21,7 +21,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 
 @cache
 def _multiplies_bf16() -> bool:
-    """Whether this processor has instructions for products of bf16: AMX, or AVX-512's dot products."""
+    """Whether this processor has instructions for products of bf16: AMX, or AVX-512's dot products.
+
+    Those of other makes have not been measured and count as none.
+    """
     abilities = torch.cpu.get_capabilities()
     return bool(abilities.get("amx_bf16") or abilities.get("avx512_bf16"))
 

@@ -53,13 +53,14 @@ class TemporalConv(nn.Module):
         if context is not None:
             return self(context.with_halo(x, 1, 1), context.chunks(1, 1), None)[:, 1:-1]
         taps = self.weight[..., 0].permute(2, 1, 0).contiguous()
-        return _WithNeighbours.apply(x, taps, None if tail is None else tail.detach(), chunks)
+        return _WithNeighbours.apply(x, taps, tail, chunks)
 
 
 class _WithNeighbours(torch.autograd.Function):
     """x + convolution(x), and its gradients, each summed up in one buffer by the products of shifted rows.
 
-    x (B,T,S,C), taps (3,C,C) for the frame before, the frame itself and the one after, tail (B,1,S,C) or None.
+    x (B,T,S,C), taps (3,C,C) for the frame before, the frame itself and the one after; tail (B,1,S,C) or
+    None, which gets no gradient.
     """
 
     @staticmethod
